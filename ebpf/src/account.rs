@@ -1,0 +1,176 @@
+//! Accounting: the ring, counters of everything seen, sent and lost, exact totals by open file.
+//!
+//! `seen == sent + lost` for every record kind, whatever happens. Counters are per CPU but added to atomically: a program may be
+//! preempted by another on the same CPU.
+
+use core::arch::asm;
+
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    macros::map,
+    maps::{HashMap, PerCpuArray, RingBuf},
+};
+use dsascope_common::wire::{ContextKey, OTHER_CONTEXT, RecordHeader, Session, SessionKey, Totals, counter};
+
+use crate::kernel::current_cpu;
+
+/// The loader sets the size.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(4 * 1024 * 1024, 0);
+
+#[map]
+static COUNTERS: PerCpuArray<[u64; counter::COUNT as usize]> = PerCpuArray::with_max_entries(1, 0);
+
+#[map]
+static TOTALS: HashMap<ContextKey, Totals> = HashMap::with_max_entries(8192, 0);
+
+#[map]
+pub static SESSIONS: HashMap<SessionKey, Session> = HashMap::with_max_entries(8192, 0);
+
+#[unsafe(no_mangle)]
+static WAKE_BYTES: Global<u64> = Global::new(64 * 1024);
+#[unsafe(no_mangle)]
+pub static STAGES: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub static VERBOSE: Global<u32> = Global::new(0);
+
+const BPF_RB_NO_WAKEUP: u64 = 1;
+const BPF_RB_FORCE_WAKEUP: u64 = 2;
+const BPF_RB_AVAIL_DATA: u64 = 0;
+
+static NO_TOTALS: Totals = Totals {
+    tgid: 0,
+    closed: 0,
+    cgroup: 0,
+    comm: [0; 16],
+    queued: 0,
+    served: 0,
+    delivered: 0,
+    failed: 0,
+    not_copied: 0,
+    unobserved: 0,
+    skipped: 0,
+    cr_faults: 0,
+    batch_faults: 0,
+    drains: 0,
+    counter_faults: 0,
+    counter_failures: 0,
+    driver_faults: 0,
+    driver_failures: 0,
+    records_lost: 0,
+    service_ns_sum: 0,
+    service_ns_max: 0,
+    opened_files: 0,
+};
+
+/// Adds to a counter in a map value.
+///
+/// # Safety
+/// `counter` must point into a live map value.
+#[inline(always)]
+pub unsafe fn add(counter: *mut u64, n: u64) {
+    // The target declares no compare-and-swap, so core offers no `fetch_add`; the instruction set has had this one from the start.
+    // SAFETY: map values are 8-byte aligned and stay valid while the program runs.
+    unsafe {
+        asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) n, options(nostack, preserves_flags))
+    };
+}
+
+#[inline(always)]
+fn count(index: u32) {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: a live map value; every index is a constant below COUNT.
+        unsafe { add(counters.cast::<u64>().add(index as usize), 1) };
+    }
+}
+
+#[inline(always)]
+pub fn hit(hook: u32) {
+    count(counter::HIT + hook);
+}
+
+#[inline(always)]
+pub fn hole(kind: u32) {
+    count(counter::HOLE + kind);
+}
+
+/// Counts a record that was seen and could not even be put together.
+#[inline(always)]
+pub fn lost(kind: u16) {
+    count(counter::SEEN + u32::from(kind));
+    count(counter::LOST + u32::from(kind));
+    count(counter::LOST);
+}
+
+/// A record that starts with a [`RecordHeader`].
+///
+/// # Safety
+/// Only for `repr(C)` types whose first field is the header.
+pub unsafe trait Record {
+    const KIND: u16;
+}
+
+/// Sends one record as of `time_ns`; false, and counted, when the ring is full.
+///
+/// # Safety
+/// `record` must point to a `T` in a map value or on the stack.
+#[inline(always)]
+pub unsafe fn send<T: Record>(record: *mut T, time_ns: u64) -> bool {
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return false };
+    let counters = counters.cast::<u64>();
+    let index = |i: u32| {
+        // SAFETY: every index is a constant below COUNT.
+        unsafe { counters.add(i as usize) }
+    };
+    let kind = u32::from(T::KIND);
+    // SAFETY: `Record` promises the header; the caller vouches for the memory; counters are a live map value.
+    unsafe {
+        add(index(counter::SEEN + kind), 1);
+        *record.cast::<RecordHeader>() =
+            RecordHeader { kind: T::KIND, cpu: current_cpu(), lost: *index(counter::LOST) as u32, time_ns };
+        // Wake the reader seldom: it also looks on a timer, and a wake-up costs more than the record.
+        let flags = if EVENTS.query(BPF_RB_AVAIL_DATA) >= WAKE_BYTES.load() {
+            BPF_RB_FORCE_WAKEUP
+        } else {
+            BPF_RB_NO_WAKEUP
+        };
+        if EVENTS.output::<T>(&*record, flags).is_ok() {
+            add(index(counter::SENT + kind), 1);
+            true
+        } else {
+            add(index(counter::LOST + kind), 1);
+            add(index(counter::LOST), 1);
+            false
+        }
+    }
+}
+
+/// The totals of a file; made when first asked for. When the map is full: those of "other", and a hole.
+#[inline(always)]
+pub fn totals(context: &ContextKey) -> Option<*mut Totals> {
+    if let Some(totals) = TOTALS.get_ptr_mut(context) {
+        return Some(totals);
+    }
+    // Another CPU may have been faster; either way the entry is there now.
+    let _ = TOTALS.insert(context, &NO_TOTALS, u64::from(BPF_NOEXIST));
+    if let Some(totals) = TOTALS.get_ptr_mut(context) {
+        return Some(totals);
+    }
+    hole(dsascope_common::wire::hole::TOTALS_FULL);
+    TOTALS.get_ptr_mut(&OTHER_CONTEXT)
+}
+
+/// The open file that (device, WQ, PASID) names now; opening time 0 when it was open before attaching.
+#[inline(always)]
+pub fn context(pasid: u32, device: u16, wq: u16) -> ContextKey {
+    let key = SessionKey { pasid, device, wq };
+    // SAFETY: the value is read at once; sessions change only at open and release of this very file.
+    let opened_ns = unsafe { SESSIONS.get(&key) }.map_or(0, |s| s.opened_ns);
+    ContextKey { opened_ns, pasid, device, wq }
+}
+
+#[inline(always)]
+pub fn set_session(key: &SessionKey, session: &Session) {
+    let _ = SESSIONS.insert(key, session, u64::from(BPF_ANY));
+}

@@ -1,0 +1,143 @@
+//! The hand-over: the interrupt thread queued a fault for the WQ's worker.
+//!
+//! Hook: `workqueue:workqueue_queue_work`, for works whose function is `idxd_evl_fault_work`. It runs with interrupts disabled,
+//! before a worker can see the item; the event-log entry is already copied behind it.
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    macros::{btf_tracepoint, map, tracepoint},
+    maps::{HashMap, PerCpuArray},
+    programs::{BtfTracePointContext, TracePointContext},
+};
+use dsascope_common::{
+    hw::event_log::HEADER_BYTES,
+    wire::{FaultRecord, Pending, StagePayload, StageRecord, device_type, hole, kind, mark, stage},
+};
+
+use crate::{
+    account::{self, STAGES},
+    interrupt,
+    kernel::{self, WORK_FUNC, WORK_FUNCTION, current_cpu, now_ns, offset, read, read_at, read_into},
+    service::stage_record,
+    wrap::ran,
+};
+
+/// Faults that wait for their worker, by work item: only what the item itself does not tell when its service starts. The loader sets
+/// the size.
+#[map]
+pub static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(16384, 0);
+
+/// For the measured alternative alone. Interrupts are off in this hook, so nobody else uses this CPU's entry meanwhile.
+#[map]
+static SCRATCH: PerCpuArray<FaultRecord> = PerCpuArray::with_max_entries(1, 0);
+
+#[inline(always)]
+fn queued(work: u64) {
+    let pending = Pending {
+        queued_ns: now_ns(),
+        interrupt_ns: interrupt::entry_queued(),
+        cpu: u32::from(current_cpu()),
+        reserved: 0,
+    };
+    if PENDING.insert(&work, &pending, u64::from(BPF_NOEXIST)).is_err() {
+        if PENDING.get_ptr(&work).is_none() {
+            // Its start will find the entry all the same; only the queueing time is gone.
+            account::hole(hole::PENDING_FULL);
+            return;
+        }
+        // The item's memory is in use again: the fault that had it was served, and its start was missed.
+        account::hole(hole::START_MISSING);
+        account::lost(kind::FAULT);
+        let _ = PENDING.insert(&work, &pending, u64::from(BPF_ANY));
+    }
+    if STAGES.load() != 0
+        && let Some(fault) = SCRATCH.get_ptr_mut(0)
+    {
+        // SAFETY: a live map value, see SCRATCH.
+        let fault = unsafe { &mut *fault };
+        fault.marks = 0;
+        describe(fault, work);
+        fault.interrupt_ns = pending.interrupt_ns;
+        stage_payload(fault, stage::QUEUED);
+    }
+}
+
+/// Reads what the work item says of its fault: WQ, entry, logged record.
+#[inline(always)]
+pub fn describe(fault: &mut FaultRecord, work: u64) {
+    fault.work = work;
+    let wq_address: u64 = read(work, &kernel::FAULT_WQ).unwrap_or(0);
+    let Some(wq) = kernel::wq(wq_address) else {
+        fault.marks |= mark::READ_FAILED;
+        account::hole(hole::READ_FAILED);
+        return;
+    };
+    fault.device_type = wq.device_type;
+    let entry = work + offset(&kernel::FAULT_ENTRY);
+    // SAFETY: the destinations are fields of a live map value.
+    let whole = unsafe {
+        if wq.device_type == device_type::DSA {
+            // Header and record lie together in the entry, and so they do here.
+            const _: () = assert!(
+                core::mem::offset_of!(FaultRecord, logged)
+                    == core::mem::offset_of!(FaultRecord, entry) + HEADER_BYTES
+            );
+            read_into(
+                (&raw mut *fault).byte_add(core::mem::offset_of!(FaultRecord, entry)).cast::<[u8; 64]>(),
+                entry,
+            )
+        } else {
+            let cr_offset: u32 = read(wq.data, &kernel::DATA_EVL_CR_OFF).unwrap_or(0);
+            read_into(&raw mut fault.entry, entry)
+                && read_into(&raw mut fault.logged, entry + u64::from(cr_offset))
+        }
+    };
+    if !whole {
+        fault.marks |= mark::READ_FAILED;
+        account::hole(hole::READ_FAILED);
+    }
+    fault.context = account::context(fault.entry.pasid(), wq.device, wq.wq);
+}
+
+/// The measured alternative: a record for this stage alone.
+#[inline(always)]
+fn stage_payload(fault: &FaultRecord, stage: u16) {
+    let mut payload = StagePayload { stage: stage_record(fault, stage), bytes: [0; 96] };
+    payload.stage.value2 = fault.interrupt_ns;
+    // SAFETY: 32 and 64 bytes into an array of 96.
+    unsafe {
+        *payload.bytes.as_mut_ptr().cast::<[u64; 4]>() = fault.entry.qwords;
+        *payload.bytes.as_mut_ptr().add(32).cast::<[u64; 8]>() = *(&raw const fault.logged).cast();
+        account::send(&raw mut payload, now_ns());
+    }
+}
+
+// SAFETY: both are `repr(C)` and start with the header.
+unsafe impl account::Record for StageRecord {
+    const KIND: u16 = dsascope_common::wire::kind::STAGE;
+}
+// SAFETY: as above.
+unsafe impl account::Record for StagePayload {
+    const KIND: u16 = dsascope_common::wire::kind::STAGE;
+}
+
+#[btf_tracepoint]
+pub fn queued_btf(ctx: BtfTracePointContext) -> i32 {
+    // (int req_cpu, struct pool_workqueue *pwq, struct work_struct *work)
+    let work: u64 = ctx.arg(2);
+    if read::<u64>(work, &WORK_FUNC) == Some(WORK_FUNCTION.load()) {
+        ran!(&ctx, QUEUED);
+        queued(work);
+    }
+    0
+}
+
+#[tracepoint]
+pub fn queued_tracepoint(ctx: TracePointContext) -> u32 {
+    let at = |o| aya_ebpf::EbpfContext::as_ptr(&ctx) as u64 + offset(o);
+    if read_at::<u64>(at(&kernel::TP_QUEUE_FUNCTION)) == Some(WORK_FUNCTION.load()) {
+        ran!(&ctx, QUEUED);
+        queued(read_at(at(&kernel::TP_QUEUE_WORK)).unwrap_or(0));
+    }
+    0
+}

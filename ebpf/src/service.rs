@@ -1,0 +1,264 @@
+//! The service: the WQ's worker delivers the completion record.
+//!
+//! Hooks: `idxd_evl_fault_work`'s entry and exit, or `workqueue_execute_start` and `_end` for works with that function.
+//! The work item is freed inside the function and may be in use again before the end: from the start on, the worker's thread id
+//! names the fault.
+
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    macros::{map, tracepoint},
+    maps::HashMap,
+    programs::TracePointContext,
+};
+use dsascope_common::{
+    hw::completion::{STATUS_MASK, status},
+    hw::event_log::EntryHeader,
+    wire::{FaultRecord, RecordHeader, StageRecord, hole, kind, mark, stage},
+};
+
+use crate::{
+    account::{self, STAGES, send, totals},
+    kernel::{self, NO_CONTEXT, WORK_FUNCTION, current_tid, now_ns, offset, read_at},
+    queue::{PENDING, describe},
+    wrap::{on_entry, on_exit, ran},
+};
+
+/// The fault in service, by worker: `started_ns` is 0 when there is none. Workers serve many faults, so entries stay; the user side
+/// removes those of workers that are gone.
+#[map]
+pub static ACTIVE: HashMap<u32, FaultRecord> = HashMap::with_max_entries(4096, 0);
+
+/// 1: no program observes the copy.
+#[unsafe(no_mangle)]
+static COPY_UNOBSERVED: aya_ebpf::Global<u32> = aya_ebpf::Global::new(0);
+
+pub static NO_FAULT: FaultRecord = FaultRecord {
+    header: RecordHeader { kind: kind::FAULT, cpu: 0, lost: 0, time_ns: 0 },
+    context: NO_CONTEXT,
+    work: 0,
+    interrupt_ns: 0,
+    queued_ns: 0,
+    started_ns: 0,
+    copy_start_ns: 0,
+    copy_end_ns: 0,
+    done_ns: 0,
+    copy_addr: 0,
+    copy_asked: 0,
+    copy_done: 0,
+    tgid: 0,
+    worker: 0,
+    queue_cpu: 0,
+    device_type: 0,
+    marks: 0,
+    counted_faults: 0,
+    counted_failures: 0,
+    reserved: 0,
+    entry: EntryHeader { qwords: [0; 4] },
+    logged: [0; 64],
+    delivered: [0; 64],
+};
+
+// SAFETY: `repr(C)`, starts with the header.
+unsafe impl account::Record for FaultRecord {
+    const KIND: u16 = kind::FAULT;
+}
+
+#[inline(always)]
+fn start(work: u64) {
+    let now = now_ns();
+    let worker = current_tid();
+    let Some(fault) = worker_entry(worker) else {
+        account::hole(hole::ACTIVE_FULL);
+        account::lost(kind::FAULT);
+        let _ = PENDING.remove(&work);
+        return;
+    };
+    if fault.started_ns != 0 {
+        // The worker cannot be in two faults: the end of the last one was missed.
+        account::hole(hole::END_MISSING);
+        fault.marks |= mark::END_MISSING;
+        finish(fault, now);
+    }
+    fault.marks = if COPY_UNOBSERVED.load() != 0 { mark::COPY_UNOBSERVED } else { 0 };
+    // SAFETY: the value is read at once.
+    if let Some(pending) = unsafe { PENDING.get(&work) } {
+        fault.queued_ns = pending.queued_ns;
+        fault.interrupt_ns = pending.interrupt_ns;
+        fault.queue_cpu = pending.cpu as u16;
+        let _ = PENDING.remove(&work);
+    } else {
+        account::hole(hole::QUEUE_MISSING);
+        fault.marks |= mark::QUEUE_MISSING;
+        fault.queued_ns = 0;
+        fault.interrupt_ns = 0;
+    }
+    describe(fault, work);
+    fault.started_ns = now;
+    fault.copy_start_ns = 0;
+    fault.copy_end_ns = 0;
+    fault.done_ns = 0;
+    fault.copy_addr = 0;
+    fault.copy_asked = 0;
+    fault.copy_done = 0;
+    fault.tgid = 0;
+    fault.counted_faults = 0;
+    fault.counted_failures = 0;
+    fault.delivered = [0; 64];
+    if fault.context.opened_ns == 0 {
+        identify(fault, work);
+    }
+    if STAGES.load() != 0 {
+        send_stage(fault, stage::STARTED, 0, 0);
+    }
+}
+
+/// The worker's entry; made when it serves its first fault, and kept.
+#[inline(always)]
+fn worker_entry(worker: u32) -> Option<&'static mut FaultRecord> {
+    // SAFETY: a live map value that only this worker's programs touch.
+    let known = |fault: *mut FaultRecord| unsafe { &mut *fault };
+    if let Some(fault) = ACTIVE.get_ptr_mut(&worker) {
+        return Some(known(fault));
+    }
+    ACTIVE.insert(&worker, &NO_FAULT, u64::from(BPF_ANY)).ok()?;
+    let fault = known(ACTIVE.get_ptr_mut(&worker)?);
+    fault.worker = worker;
+    Some(fault)
+}
+
+/// Who has a file that was open before attaching: asks the driver's own table, once a file.
+#[inline(always)]
+fn identify(fault: &FaultRecord, work: u64) {
+    let Some(totals) = totals(&fault.context) else { return };
+    // SAFETY: a live map value.
+    unsafe {
+        if (*totals).tgid == 0 {
+            let wq: u64 = kernel::read(work, &kernel::FAULT_WQ).unwrap_or(0);
+            if let Some((tgid, comm)) = kernel::process_of(wq, fault.context.pasid) {
+                (*totals).comm = comm;
+                (*totals).tgid = tgid;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn end() {
+    let now = now_ns();
+    // SAFETY: a live map value that only this worker's programs touch.
+    let fault = ACTIVE.get_ptr_mut(&current_tid()).map(|fault| unsafe { &mut *fault });
+    let Some(fault) = fault.filter(|fault| fault.started_ns != 0) else {
+        account::hole(hole::START_MISSING);
+        return;
+    };
+    fault.done_ns = now;
+    finish(fault, now);
+    fault.started_ns = 0;
+}
+
+/// Adds the fault to its totals and sends it.
+#[inline(always)]
+fn finish(fault: &mut FaultRecord, now: u64) {
+    if fault.copy_start_ns != 0 && fault.copy_end_ns == 0 && fault.counted_faults != 0 {
+        // A kretprobe has a limited number of instances. The driver counts each failed copy, so the outcome is known all the same.
+        fault.marks |= mark::OUTCOME_INFERRED;
+        fault.copy_done = if fault.counted_failures == 0 { fault.copy_asked } else { 0 };
+    }
+    let totals = totals(&fault.context);
+    if let Some(totals) = totals {
+        // SAFETY: a live map value.
+        fault.tgid = unsafe { (*totals).tgid };
+    }
+    let sent = if STAGES.load() != 0 {
+        send_stage(fault, stage::DONE, 0, 0)
+    } else {
+        // SAFETY: a live map value.
+        unsafe { send(&raw mut *fault, now) }
+    };
+    let Some(totals) = totals else { return };
+    // SAFETY: a live map value.
+    unsafe {
+        account::add(&raw mut (*totals).queued, 1);
+        account::add(&raw mut (*totals).served, 1);
+        let outcome = if fault.copy_end_ns != 0 || fault.marks & mark::OUTCOME_INFERRED != 0 {
+            if fault.copy_done == fault.copy_asked {
+                &raw mut (*totals).delivered
+            } else {
+                &raw mut (*totals).failed
+            }
+        } else if fault.copy_start_ns != 0 || fault.marks & (mark::COPY_UNOBSERVED | mark::END_MISSING) != 0 {
+            &raw mut (*totals).unobserved
+        } else {
+            &raw mut (*totals).not_copied
+        };
+        account::add(outcome, 1);
+        match fault.entry.error() & STATUS_MASK {
+            status::CRA_XLAT => account::add(&raw mut (*totals).cr_faults, 1),
+            status::BATCH_EVL_ERR => account::add(&raw mut (*totals).batch_faults, 1),
+            status::DRAIN_EVL => account::add(&raw mut (*totals).drains, 1),
+            _ => {}
+        }
+        account::add(&raw mut (*totals).counter_faults, u64::from(fault.counted_faults));
+        if fault.counted_failures != 0 {
+            account::add(&raw mut (*totals).counter_failures, u64::from(fault.counted_failures));
+        }
+        if !sent {
+            account::add(&raw mut (*totals).records_lost, 1);
+        }
+        if fault.done_ns != 0 {
+            let service_ns = fault.done_ns - fault.started_ns;
+            account::add(&raw mut (*totals).service_ns_sum, service_ns);
+            // A race between two workers may keep the smaller maximum; the records have the exact one.
+            if service_ns > (*totals).service_ns_max {
+                (*totals).service_ns_max = service_ns;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+pub fn stage_record(fault: &FaultRecord, stage: u16) -> StageRecord {
+    StageRecord {
+        header: RecordHeader { kind: kind::STAGE, cpu: 0, lost: 0, time_ns: 0 },
+        context: fault.context,
+        work: fault.work,
+        worker: fault.worker,
+        stage,
+        device_type: fault.device_type,
+        reserved: 0,
+        value: 0,
+        value2: 0,
+    }
+}
+
+#[inline(always)]
+pub fn send_stage(fault: &FaultRecord, stage: u16, value: u64, value2: u64) -> bool {
+    let mut record = stage_record(fault, stage);
+    record.value = value;
+    record.value2 = value2;
+    // SAFETY: on the stack.
+    unsafe { send(&raw mut record, now_ns()) }
+}
+
+on_entry!(SERVICE_START, start, service_start_fentry, service_start_kprobe, (0));
+on_exit!(SERVICE_END, end, service_end_fexit, service_end_kretprobe);
+
+#[tracepoint]
+pub fn service_start_tracepoint(ctx: TracePointContext) -> u32 {
+    let at = |o| aya_ebpf::EbpfContext::as_ptr(&ctx) as u64 + offset(o);
+    if read_at::<u64>(at(&kernel::TP_START_FUNCTION)) == Some(WORK_FUNCTION.load()) {
+        ran!(&ctx, SERVICE_START);
+        start(read_at(at(&kernel::TP_START_WORK)).unwrap_or(0));
+    }
+    0
+}
+
+#[tracepoint]
+pub fn service_end_tracepoint(ctx: TracePointContext) -> u32 {
+    let at = |o| aya_ebpf::EbpfContext::as_ptr(&ctx) as u64 + offset(o);
+    if read_at::<u64>(at(&kernel::TP_END_FUNCTION)) == Some(WORK_FUNCTION.load()) {
+        ran!(&ctx, SERVICE_END);
+        end();
+    }
+    0
+}

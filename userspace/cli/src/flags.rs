@@ -1,0 +1,255 @@
+//! The command line as typed. Parsing only: nothing here touches the system, and limits are checked in [`crate::config`].
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::{exit::Code, units};
+
+const ABOUT: &str = "Live tracing and fault analytics for Intel DSA and IAA";
+
+const LONG_ABOUT: &str = "\
+dsascope shows completion-record faults of Intel's data-streaming accelerators (DSA, IAA) as the Linux idxd driver serves \
+them: which process, which work queue, which operation, how the fault ended, and how long each stage of its service took.
+
+It attaches eBPF programs to the running driver; nothing else on the host changes, and nothing stays behind. What the ring \
+to user space cannot take is counted and shown: totals are exact even when single events are lost.";
+
+const EXAMPLES: &str = "\
+Examples:
+  dsascope                          watch faults live
+  dsascope doctor                   what this host offers, and what to fix
+  dsascope stat --interval 1s       one table of totals each second
+  dsascope stat --for 10s --json    ten seconds as JSON Lines
+  dsascope trace --pid 4242         one line a fault of one process
+  dsascope trace --json | jq 'select(.kind == \"fault\")'";
+
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\nExit codes:\n{}", Code::table())
+}
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "dsascope",
+    version,
+    about = ABOUT,
+    long_about = LONG_ABOUT,
+    after_help = EXAMPLES,
+    after_long_help = after_help(),
+    args_conflicts_with_subcommands = true,
+    max_term_width = 120,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    #[command(flatten)]
+    pub live: Live,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Watch faults live in the terminal (the default)
+    ///
+    /// Header with host, probes, rates and loss; processes; recent faults; latency of the selected row. `?` explains every
+    /// column and key, `q` leaves.
+    #[command(after_help = "Examples:
+  dsascope live
+  dsascope live --filter redis
+  dsascope live --attach kprobe --ring-size 16MiB")]
+    Live(Live),
+
+    /// Totals by process and work queue, without a screen
+    ///
+    /// Prints a table for each interval, and the summary at the end (after --for, or on SIGINT or SIGTERM).
+    #[command(after_help = "Examples:
+  dsascope stat                     until Ctrl-C, one table every 2 s
+  dsascope stat --for 30s --interval 5s
+  dsascope stat --for 10s --json")]
+    Stat(Stat),
+
+    /// One line a fault, as it happens
+    ///
+    /// Aligned text, or JSON Lines with --json: the first line describes the session and is printed once the probes are
+    /// attached; the last one is the summary. Losses appear in their place.
+    #[command(after_help = "Examples:
+  dsascope trace
+  dsascope trace --wq wq0.1 --for 5s
+  dsascope trace --json > faults.jsonl")]
+    Trace(Trace),
+
+    /// What this host offers to DSA, IAA and dsascope, and what to fix
+    #[command(after_help = "Examples:
+  dsascope doctor
+  dsascope doctor --json | jq '.checks[] | select(.verdict != \"ok\")'
+
+Ends with 0 when dsascope can trace this host, else with the exit code that tracing would end with.")]
+    Doctor(Doctor),
+
+    /// Print a shell's completion script
+    #[command(after_help = "Example:
+  dsascope completions bash > /etc/bash_completion.d/dsascope")]
+    Completions {
+        /// The shell to complete in
+        shell: Shell,
+    },
+
+    /// Print the manual page, or write all of them to a directory
+    #[command(after_help = "Example:
+  dsascope man | man -l -")]
+    Man {
+        /// Write dsascope.1, dsascope-live.1, ... here
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Attach {
+    /// The best that works, probe by probe
+    #[default]
+    Auto,
+    /// fentry/fexit (needs BTF of the idxd module)
+    Fentry,
+    /// kprobe/kretprobe
+    Kprobe,
+    /// Stable tracepoints: sees no copies
+    Tracepoint,
+}
+
+/// How to observe: the same for live, stat and trace.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Tracing")]
+pub(crate) struct Common {
+    /// How probes are attached
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub attach: Attach,
+
+    /// Ring between kernel and dsascope: a power of two and a multiple of the page size; KiB and MiB do
+    #[arg(long, default_value = "4MiB", value_parser = units::bytes, value_name = "BYTES")]
+    pub ring_size: u64,
+
+    /// Faults that the kernel side can follow at once
+    #[arg(long, default_value_t = 16384, value_name = "N")]
+    pub pending: u32,
+
+    /// Show what the eBPF programs log (costs time in the driver's path)
+    #[arg(long)]
+    pub verbose: bool,
+
+    /// Send a record a stage in place of one a fault: to measure what that costs
+    #[arg(long, hide = true)]
+    pub stages: bool,
+
+    /// Read events from a JSON Lines file (`-`: stdin) in place of this host's driver
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub events: Option<PathBuf>,
+}
+
+/// What to print.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Selection")]
+pub(crate) struct Select {
+    /// Only this process (may be repeated)
+    #[arg(long, value_name = "PID")]
+    pub pid: Vec<u32>,
+
+    /// Only this work queue, as in sysfs: wq0.1 (may be repeated)
+    #[arg(long, value_name = "WQ")]
+    pub wq: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Live {
+    /// Begin with this filter, as typed after `/`
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub filter: String,
+
+    /// Draw with ASCII characters alone
+    #[arg(long)]
+    pub ascii: bool,
+
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Stat {
+    /// Time between tables
+    #[arg(long, default_value = "2s", value_parser = units::duration, value_name = "DURATION")]
+    pub interval: Duration,
+
+    /// End after this time
+    #[arg(long = "for", value_parser = units::duration, value_name = "DURATION")]
+    pub duration: Option<Duration>,
+
+    /// JSON Lines
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub select: Select,
+
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Trace {
+    /// End after this time
+    #[arg(long = "for", value_parser = units::duration, value_name = "DURATION")]
+    pub duration: Option<Duration>,
+
+    /// JSON Lines
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub select: Select,
+
+    #[command(flatten)]
+    pub common: Common,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Doctor {
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn live_is_the_default() {
+        let cli =
+            Cli::try_parse_from(["dsascope", "--attach", "kprobe", "--ring-size", "64KiB"]).expect("parses");
+        assert!(cli.command.is_none());
+        assert_eq!(cli.live.common.attach, Attach::Kprobe);
+        assert_eq!(cli.live.common.ring_size, 65536);
+    }
+
+    #[test]
+    fn refuses_nonsense() {
+        for words in [
+            &["dsascope", "stat", "--interval", "0"][..],
+            &["dsascope", "trace", "--attach", "magic"],
+            &["dsascope", "--ring-size", "lots"],
+            &["dsascope", "trace", "--pid", "-1"],
+        ] {
+            assert!(Cli::try_parse_from(words).is_err(), "{words:?}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Gives up what attaching needed: the running tool holds no capability and cannot gain one.
+
+use anyhow::{Context, Result};
+use caps::{CapSet, Capability};
+
+/// Capabilities that tracing needs and this process lacks, by name: to load programs, to attach kprobes, to read a kernel function's
+/// address, to read tracefs. CAP_SYS_ADMIN stands for the first two.
+pub(crate) fn missing() -> Result<Vec<String>> {
+    let held = caps::read(None, CapSet::Effective).context("read this process's capabilities")?;
+    let mut needed = vec![Capability::CAP_SYSLOG, Capability::CAP_DAC_READ_SEARCH];
+    if !held.contains(&Capability::CAP_SYS_ADMIN) {
+        needed.extend([Capability::CAP_BPF, Capability::CAP_PERFMON]);
+    }
+    needed.retain(|capability| !held.contains(capability));
+    Ok(needed.iter().map(ToString::to_string).collect())
+}
+
+/// Clears the ambient, effective, permitted and inheritable sets and sets `no_new_privs`. To be called after attaching, before the
+/// first event is read, while the process has a single thread (capabilities belong to threads).
+pub(crate) fn drop_all() -> Result<()> {
+    // SAFETY: prctl(2) with integer arguments alone.
+    let done = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+    if done != 0 {
+        return Err(std::io::Error::last_os_error()).context("set no_new_privs");
+    }
+    for set in [CapSet::Ambient, CapSet::Effective, CapSet::Inheritable, CapSet::Permitted] {
+        caps::clear(None, set).with_context(|| format!("drop the {set:?} capabilities"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! `dsascope stat`: totals by open file, at each interval and at the end.
+
+use std::io::{self, Write};
+
+use dsascope_core::event::Event;
+use dsascope_core::json::{self, Body, Line};
+use dsascope_core::model::Model;
+
+use crate::config::Selection;
+use crate::lines::Printer;
+use crate::text;
+use crate::trace::write_line;
+
+/// Aligned tables.
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub select: Selection,
+}
+
+impl Printer for Text {
+    fn event(&mut self, _model: &Model, event: &Event, out: &mut dyn Write) -> io::Result<()> {
+        match event {
+            Event::Session(session) => writeln!(out, "{}", text::session(session)),
+            _ => Ok(()),
+        }
+    }
+
+    fn interval(&mut self, model: &mut Model, out: &mut dyn Write) -> io::Result<()> {
+        writeln!(out, "\n{}{}", text::table(model, &self.select, None), text::summary(model))
+    }
+
+    fn end(&mut self, model: &mut Model, until_ns: u64, out: &mut dyn Write) -> io::Result<()> {
+        let started_ns = model.session().map_or(until_ns, |session| session.started_ns);
+        let ran_ns = Some(until_ns.saturating_sub(started_ns));
+        writeln!(out, "\nin all:\n{}{}", text::table(model, &self.select, ran_ns), text::summary(model))
+    }
+}
+
+/// JSON Lines: the session, a line an interval, the summary.
+#[derive(Debug)]
+pub(crate) struct Json {
+    pub select: Selection,
+}
+
+impl Printer for Json {
+    fn event(&mut self, model: &Model, event: &Event, out: &mut dyn Write) -> io::Result<()> {
+        match event {
+            Event::Session(_) => Line::of(event, model).map_or(Ok(()), |line| write_line(&line, out)),
+            _ => Ok(()),
+        }
+    }
+
+    fn interval(&mut self, model: &mut Model, out: &mut dyn Write) -> io::Result<()> {
+        let mut line = json::stat(model);
+        if let Body::Stat(stat) = &mut line.body {
+            stat.processes.retain(|p| self.select.takes(p.tgid, p.context.device.id, p.context.wq));
+        }
+        write_line(&line, out)
+    }
+
+    fn end(&mut self, model: &mut Model, _until_ns: u64, out: &mut dyn Write) -> io::Result<()> {
+        // What came since the last interval is an interval of its own, so that the lines add up.
+        self.interval(model, out)?;
+        write_line(&json::summary(model), out)
+    }
+}

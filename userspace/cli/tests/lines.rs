@@ -1,0 +1,131 @@
+//! stat and trace on scripted events: what is written, in which order, and how they end.
+
+mod support;
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use dsascope_core::event::Event;
+use dsascope_core::json::{Body, Line};
+use support::{BINARY, file, run, script, text};
+
+fn path(file: &tempfile::NamedTempFile) -> &str {
+    file.path().to_str().expect("UTF-8")
+}
+
+fn lines(output: &[u8]) -> Vec<Line> {
+    text(output)
+        .lines()
+        .map(|line| Line::parse(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+#[test]
+fn trace_text() {
+    let events = file(&script::busy(1));
+    let output = run(&["trace", "--events", path(&events)]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let stdout = text(&output.stdout);
+    assert_eq!(
+        stdout.matches(" memfill ").count()
+            + stdout.matches(" memmove ").count()
+            + stdout.matches(" compress ").count(),
+        180
+    );
+    let shown: Vec<_> = stdout.lines().take(24).chain(["..."]).chain(stdout.lines().rev().take(1)).collect();
+    insta::assert_snapshot!(shown.join("\n"));
+}
+
+#[test]
+fn trace_json_is_whole_and_reads_back() {
+    let events = script::busy(1);
+    let input = file(&events);
+    let output = run(&["trace", "--json", "--events", path(&input)]);
+    assert_eq!(output.status.code(), Some(0));
+    let written = lines(&output.stdout);
+    assert!(matches!(written.first().map(|line| &line.body), Some(Body::Session(_))));
+    assert!(matches!(written.last().map(|line| &line.body), Some(Body::Summary(_))));
+    let told: Vec<_> = written.into_iter().filter_map(Line::into_event).collect();
+    let expected: Vec<_> = events
+        .into_iter()
+        .filter(|event| !matches!(event, Event::Snapshot(_) | Event::Tick { .. }))
+        .collect();
+    assert_eq!(told, expected);
+
+    // What trace writes is a stream of events again.
+    let again = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(again.path(), &output.stdout).expect("a temporary file");
+    let second = run(&["trace", "--json", "--events", path(&again)]);
+    let count = |bytes: &[u8]| lines(bytes).iter().filter(|line| matches!(line.body, Body::Fault(_))).count();
+    assert_eq!(count(&second.stdout), count(&output.stdout));
+}
+
+#[test]
+fn selection_keeps_what_is_asked_for() {
+    let events = file(&script::busy(1));
+    for (words, expected) in [(["--pid", "1388"], 45), (["--wq", "wq0.1"], 48), (["--pid", "1"], 0)] {
+        let output = run(&["trace", "--json", "--events", path(&events), words[0], words[1]]);
+        let faults = lines(&output.stdout).iter().filter(|line| matches!(line.body, Body::Fault(_))).count();
+        assert_eq!(faults, expected, "{words:?}");
+    }
+}
+
+#[test]
+fn stat_text() {
+    let events = file(&script::busy(2));
+    let output = run(&["stat", "--events", path(&events)]);
+    assert_eq!(output.status.code(), Some(0));
+    insta::assert_snapshot!(text(&output.stdout));
+}
+
+#[test]
+fn stat_json_adds_up() {
+    let events = file(&script::busy(2));
+    let output = run(&["stat", "--json", "--events", path(&events)]);
+    let written = lines(&output.stdout);
+    assert!(matches!(written[0].body, Body::Session(_)));
+    let counted: u64 =
+        written.iter().map(|line| if let Body::Stat(stat) = &line.body { stat.faults } else { 0 }).sum();
+    let Some(Body::Summary(summary)) = written.last().map(|line| &line.body) else { panic!("no summary") };
+    assert_eq!(counted, summary.contexts.iter().map(|context| context.totals.served).sum::<u64>());
+}
+
+#[test]
+fn loss_shows_in_place_and_in_the_exit_code() {
+    let events = file(&script::lossy(1, 1234));
+    for words in [&["trace"][..], &["trace", "--json"], &["stat"], &["stat", "--json"]] {
+        let output = run(&[words, &["--events", path(&events)]].concat());
+        assert_eq!(output.status.code(), Some(8), "{words:?}");
+        assert!(text(&output.stdout).contains("1234"), "{words:?}");
+    }
+    let output = run(&["trace", "--events", path(&events)]);
+    assert!(text(&output.stdout).contains("LOST 1234 events of CPU 2"));
+}
+
+#[test]
+fn a_bad_line_is_named() {
+    let input = tempfile::NamedTempFile::new().expect("a temporary file");
+    let session = serde_json::to_string(&script::busy(1)[0]).expect("events serialise");
+    for bad in ["not json", "{\"kind\":\"fault\"}", "[]", "{\"kind\":\"tick\",\"now_ns\":-1}"] {
+        std::fs::write(input.path(), format!("{session}\n{bad}\n")).expect("a temporary file");
+        let output = run(&["trace", "--events", path(&input)]);
+        assert_eq!(output.status.code(), Some(1), "{bad}");
+        assert!(text(&output.stderr).contains(&format!("{}:2", path(&input))), "{}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_run_quietly() {
+    let events = file(&script::busy(20));
+    let mut child = Command::new(BINARY)
+        .args(["trace", "--json", "--events", path(&events)])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    drop(child.stdout.take());
+    std::thread::sleep(Duration::from_millis(50));
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty());
+}

@@ -1,0 +1,249 @@
+//! The real binary in a pseudo-terminal: keys in, screen out, and the terminal given back however it ends.
+
+mod support;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::unistd::Pid;
+use support::{BINARY, file, script};
+
+/// Generous: the machine may be busy. Nothing waits this long unless it fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Live {
+    child: Child,
+    keys: File,
+    /// Kept open: the terminal's mode is read from it after the program has gone.
+    terminal: OwnedFd,
+    output: Receiver<Vec<u8>>,
+    screen: vt100::Parser,
+    raw: Vec<u8>,
+    _events: tempfile::NamedTempFile,
+}
+
+fn size(columns: u16, rows: u16) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+}
+
+impl Live {
+    fn start(columns: u16, rows: u16, options: &[&str]) -> Self {
+        Self::start_on(file(&script::lossy(5, 77)), columns, rows, options)
+    }
+
+    fn start_on(events: tempfile::NamedTempFile, columns: u16, rows: u16, options: &[&str]) -> Self {
+        let pty = openpty(Some(&size(columns, rows)), None).expect("a pseudo-terminal");
+        let end = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
+        let mut command = Command::new(BINARY);
+        command.arg("live").args(options).arg("--events").arg(events.path());
+        command.env_remove("NO_COLOR").env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8");
+        command.stdin(end()).stdout(end()).stderr(end());
+        // SAFETY: setsid and ioctl are async-signal-safe and touch this child alone.
+        unsafe {
+            command.pre_exec(|| {
+                nix::unistd::setsid()?;
+                if libc::ioctl(0, libc::TIOCSCTTY, 0) != 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
+            });
+        }
+        let child = command.spawn().expect("the binary runs");
+        let keys = File::from(pty.master);
+        let mut reader = keys.try_clone().expect("a descriptor");
+        let (send, output) = channel();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = reader.read(&mut bytes) {
+                if send.send(bytes[..count].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        let screen = vt100::Parser::new(rows, columns, 0);
+        Self { child, keys, terminal: pty.slave, output, screen, raw: Vec::new(), _events: events }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("the terminal takes keys");
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).expect("the process is there");
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"))
+    }
+
+    fn resize(&self, columns: u16, rows: u16) {
+        let size = size(columns, rows);
+        // SAFETY: TIOCSWINSZ reads the winsize it is given.
+        let done = unsafe { libc::ioctl(self.keys.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        assert_eq!(done, 0);
+    }
+
+    fn take(&mut self, bytes: Vec<u8>) {
+        self.screen.process(&bytes);
+        self.raw.extend(bytes);
+    }
+
+    /// Waits until the screen fits.
+    fn wait(&mut self, what: &str, fits: impl Fn(&str) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let contents = self.screen.screen().contents();
+            if fits(&contents) {
+                return;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.output.recv_timeout(left) {
+                Ok(bytes) => self.take(bytes),
+                Err(_) => panic!("waited for {what}; the screen is\n{contents}"),
+            }
+        }
+    }
+
+    fn wait_for(&mut self, text: &str) {
+        self.wait(text, |contents| contents.contains(text));
+    }
+
+    fn is_raw(&self) -> bool {
+        let mode = tcgetattr(&self.terminal).expect("a terminal");
+        !mode.local_flags.contains(LocalFlags::ICANON | LocalFlags::ECHO)
+    }
+
+    /// Waits for the end and checks that the terminal is as it was.
+    fn end(mut self) -> (ExitStatus, String) {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                self.child.kill().expect("a child");
+                panic!("it does not end");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        while let Ok(bytes) = self.output.recv_timeout(Duration::from_millis(200)) {
+            self.take(bytes);
+        }
+        assert!(!self.is_raw(), "the terminal's mode is restored");
+        let screen = self.screen.screen();
+        assert!(!screen.alternate_screen(), "the alternate screen is left");
+        assert!(!screen.hide_cursor(), "the cursor is shown");
+        (status, screen.contents())
+    }
+}
+
+#[test]
+fn keys_in_screen_out() {
+    let mut live = Live::start(120, 40, &[]);
+    live.wait_for("redis-server");
+    live.wait_for("LOST 77 faults");
+    assert!(live.is_raw() && live.screen.screen().alternate_screen());
+    live.press("?");
+    live.wait_for("go to the next panel");
+    live.press("\x1b");
+    live.wait("the help to go", |contents| !contents.contains("go to the next panel"));
+    live.press("/spdk\r");
+    live.wait("the filter", |contents| {
+        contents.contains("filter \"spdk\"") && !contents.contains("redis-server")
+    });
+    live.press("\x1b");
+    live.wait_for("redis-server");
+    live.press("\t\r");
+    live.wait_for("event-log entry");
+    live.press("q");
+    let (status, screen) = live.end();
+    assert_eq!(status.code(), Some(0));
+    assert!(screen.contains("977 faults, 32 failed") && screen.contains("LOST 77 events"), "{screen}");
+}
+
+#[test]
+fn resizing() {
+    let mut live = Live::start(80, 24, &[]);
+    live.wait_for("recent faults");
+    live.resize(50, 10);
+    live.screen.screen_mut().set_size(10, 50);
+    live.wait_for("50x10 is too small: need 60x15");
+    live.resize(120, 40);
+    live.screen.screen_mut().set_size(40, 120);
+    live.wait_for("WHAT HAPPENED");
+    live.press("q");
+    assert_eq!(live.end().0.code(), Some(0));
+}
+
+#[test]
+fn too_small_at_the_start() {
+    let live = Live::start(50, 10, &[]);
+    let (status, screen) = live.end();
+    assert_eq!(status.code(), Some(10));
+    assert!(screen.contains("the terminal is 50x10"), "{screen}");
+}
+
+#[test]
+fn signals_that_ask_for_an_end() {
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
+        let mut live = Live::start(80, 24, &[]);
+        live.wait_for("recent faults");
+        live.signal(signal);
+        let (status, screen) = live.end();
+        assert_eq!(status.code(), Some(0), "{signal}");
+        assert!(screen.contains("977 faults"), "{screen}");
+    }
+}
+
+#[test]
+fn signals_that_kill() {
+    for signal in [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGUSR1, Signal::SIGBUS] {
+        let mut live = Live::start(80, 24, &[]);
+        live.wait_for("recent faults");
+        live.signal(signal);
+        assert_eq!(live.end().0.signal(), Some(signal as i32));
+    }
+}
+
+#[test]
+fn suspended_and_continued() {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    let mut live = Live::start(80, 24, &[]);
+    live.wait_for("recent faults");
+    live.signal(Signal::SIGTSTP);
+    let stopped = waitpid(live.pid(), Some(WaitPidFlag::WUNTRACED)).expect("a child");
+    assert!(matches!(stopped, WaitStatus::Stopped(_, Signal::SIGSTOP)), "{stopped:?}");
+    assert!(!live.is_raw());
+    live.wait("the screen to be given back", |contents| !contents.contains("recent faults"));
+    live.signal(Signal::SIGCONT);
+    live.wait_for("recent faults");
+    assert!(live.is_raw());
+    live.press("q");
+    assert_eq!(live.end().0.code(), Some(0));
+}
+
+#[test]
+fn ascii_and_no_colour() {
+    let mut live = Live::start(80, 24, &["--ascii"]);
+    live.wait_for("recent faults");
+    assert!(live.screen.screen().contents().is_ascii());
+    live.press("q");
+    live.end();
+}
+
+#[test]
+fn an_error_on_the_way_gives_the_terminal_back_and_is_readable() {
+    let events = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(events.path(), "nonsense\n").expect("a temporary file");
+    let (status, screen) = Live::start_on(events, 80, 24, &[]).end();
+    assert_eq!(status.code(), Some(1));
+    assert!(screen.contains(":1: expected") && screen.contains("next: "), "{screen}");
+}

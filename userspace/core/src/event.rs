@@ -1,0 +1,421 @@
+//! The one ordered stream of events: live tracing, replay and tests feed the same one to the same updater.
+//!
+//! All times are CLOCK_MONOTONIC nanoseconds. What was not observed is `None`, never 0. [`Fault`] is `Copy` and holds no
+//! heap, so that the path of a fault allocates nothing.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+
+use dsascope_common::hw::event_log::EntryHeader;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use crate::ledger::{ByKind, KernelLedger};
+pub use crate::name::{Comm, Context, DeviceId, DeviceKind, Key, WqId};
+pub use crate::probe::{Hook, Verdict, VerdictState};
+pub use crate::stages::{Durations, StageTimes};
+
+/// Everything that happens, in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "a fault is the common case and must not be boxed")]
+pub enum Event {
+    /// What is traced, on which machine, by which probes. First, and again when it changes.
+    Session(Box<SessionInfo>),
+    Fault(Fault),
+    Interrupt(Interrupt),
+    Open(Open),
+    Release(Release),
+    Hole(Hole),
+    Snapshot(Box<Snapshot>),
+    /// Time passes; rates and deadlines move.
+    Tick {
+        now_ns: u64,
+    },
+}
+
+/// One completion-record fault, from the interrupt thread to the end of its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Fault {
+    /// When the record was sent, after the end of the service.
+    pub at_ns: u64,
+    /// CPU that served the fault.
+    pub cpu: u16,
+    #[serde(flatten)]
+    pub context: Context,
+    /// Process whose fault it is; null when nobody was seen to open the WQ with this PASID.
+    pub tgid: Option<u32>,
+    /// Thread id of the kernel worker that served the fault.
+    pub worker: u32,
+    /// CPU of the interrupt thread that queued it.
+    pub queue_cpu: Option<u16>,
+    #[serde(flatten)]
+    pub times: StageTimes,
+    pub copy: CopyOutcome,
+    /// User address the driver copied the record to.
+    pub copy_addr: Option<u64>,
+    /// Header of the event-log entry, as it lay in memory.
+    #[serde(with = "crate::hex::header")]
+    #[schemars(with = "String", regex(pattern = "^[0-9a-f]{64}$"))]
+    pub entry: EntryHeader,
+    /// The completion record as the device logged it; DSA uses the first 32 bytes.
+    #[serde(with = "crate::hex::record")]
+    #[schemars(with = "String", regex(pattern = "^[0-9a-f]{128}$"))]
+    pub logged: [u8; 64],
+    /// The completion record as the driver copied it or tried to, after its patch of a batch's status. Zero without a copy.
+    #[serde(with = "crate::hex::record")]
+    #[schemars(with = "String", regex(pattern = "^[0-9a-f]{128}$"))]
+    pub delivered: [u8; 64],
+    /// Calls of the driver's counter function during this service.
+    pub counted_faults: u8,
+    pub counted_failures: u8,
+    pub marks: Marks,
+}
+
+impl Fault {
+    /// Error code of the entry without the write-fault bit: 0x1a, 0x26 or 0x27.
+    #[must_use]
+    pub const fn error(&self) -> u8 {
+        self.entry.error() & dsascope_common::hw::completion::STATUS_MASK
+    }
+
+    /// The logged record, in the device's size.
+    #[must_use]
+    pub fn logged_record(&self) -> &[u8] {
+        &self.logged[..self.context.device.kind.record_bytes()]
+    }
+
+    /// The record as the driver copied it or tried to, in the device's size; `None` when there was no copy or none was observed.
+    #[must_use]
+    pub fn delivered_record(&self) -> Option<&[u8]> {
+        matches!(self.copy, CopyOutcome::Delivered { .. } | CopyOutcome::Short { .. })
+            .then(|| &self.delivered[..self.context.device.kind.record_bytes()])
+    }
+}
+
+/// What became of the completion record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum CopyOutcome {
+    /// Copied whole; the submitter sees it.
+    Delivered { bytes: u32 },
+    /// The copy failed; the status byte was not written and the submitter waits for ever.
+    Short { asked: u32, done: u32 },
+    /// The driver did not copy (a batch whose record nobody asked for).
+    NotCopied,
+    /// The attached programs cannot see the copy.
+    Unobserved,
+}
+
+impl CopyOutcome {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Delivered { .. } => "delivered",
+            Self::Short { .. } => "failed",
+            Self::NotCopied => "not copied",
+            Self::Unobserved => "unobserved",
+        }
+    }
+}
+
+/// Why a fault's record is not whole.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Marks {
+    /// The end of the service was never seen.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub end_missing: bool,
+    /// The hand-over from the interrupt thread was not seen.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub queue_missing: bool,
+    /// The copy cannot be seen with the attached programs.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub copy_unobserved: bool,
+    /// Some kernel memory could not be read; the affected bytes are zero.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_failed: bool,
+    /// The end of the copy was not seen; its outcome is what the driver's failure counter says.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub outcome_inferred: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl Marks {
+    #[must_use]
+    pub const fn any(self) -> bool {
+        self.end_missing
+            || self.queue_missing
+            || self.copy_unobserved
+            || self.read_failed
+            || self.outcome_inferred
+    }
+}
+
+/// One run of a device's interrupt thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Interrupt {
+    pub at_ns: u64,
+    pub cpu: u16,
+    #[schemars(with = "String")]
+    pub device: DeviceId,
+    pub start_ns: u64,
+    pub end_ns: u64,
+    /// Faults queued during this run.
+    pub entries: u32,
+    /// The four qwords of SWERROR, when the driver stored another one during this run.
+    pub swerror: Option<[u64; 4]>,
+}
+
+impl Interrupt {
+    #[must_use]
+    pub const fn busy_ns(&self) -> Option<u64> {
+        self.end_ns.checked_sub(self.start_ns)
+    }
+}
+
+/// A process has a WQ open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Open {
+    pub at_ns: u64,
+    #[serde(flatten)]
+    pub context: Context,
+    pub tgid: u32,
+    /// Thread that opened it: what sysfs calls pid.
+    pub tid: u32,
+    pub cgroup: Option<u64>,
+    /// Path below the cgroup root, when user space could find it.
+    pub cgroup_path: Option<String>,
+    #[schemars(with = "String")]
+    pub comm: Comm,
+    /// The K of sysfs' fileK.
+    pub file: u32,
+    /// Files that this process now has open on this WQ; the driver delivers to the first alone.
+    pub files: u32,
+    /// Found at attaching, not seen to open.
+    pub existing: bool,
+}
+
+/// A file on a WQ is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Release {
+    pub at_ns: u64,
+    #[serde(flatten)]
+    pub context: Context,
+    pub start_ns: Option<NonZeroU64>,
+    /// When the driver began to wait for queued faults, holding the device's event-log lock.
+    pub drain_ns: Option<NonZeroU64>,
+    pub end_ns: Option<NonZeroU64>,
+    /// The driver's own counters as they were when the file went.
+    pub counter_faults: u64,
+    pub counter_failures: u64,
+    pub file: u32,
+    /// Entries that the driver marked, so that they are never served.
+    pub skipped: u32,
+}
+
+impl Release {
+    /// How long the close held up the device's event log.
+    #[must_use]
+    pub fn drain_duration_ns(&self) -> Option<u64> {
+        self.end_ns?.get().checked_sub(self.drain_ns?.get())
+    }
+}
+
+/// Something that happened and cannot be shown, in its place in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Hole {
+    pub at_ns: u64,
+    #[serde(flatten)]
+    pub what: HoleKind,
+    /// How many.
+    pub count: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "hole", rename_all = "snake_case")]
+pub enum HoleKind {
+    /// The ring had no room for records of this CPU.
+    RingLost { cpu: u16 },
+    /// A service started whose end was not seen.
+    EndMissing,
+    /// A service started whose queueing was not seen.
+    QueueMissing,
+    /// A fault was queued, or ended, whose start was not seen.
+    StartMissing,
+    /// The table of faults in flight was full; the oldest was given up.
+    Evicted,
+    /// A record that could not be decoded.
+    Undecodable,
+    /// The queue between the ring reader and the view was full.
+    ChannelFull,
+}
+
+impl HoleKind {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RingLost { .. } => "ring lost",
+            Self::EndMissing => "end missing",
+            Self::QueueMissing => "queue missing",
+            Self::StartMissing => "start missing",
+            Self::Evicted => "evicted",
+            Self::Undecodable => "undecodable",
+            Self::ChannelFull => "channel full",
+        }
+    }
+}
+
+/// What the kernel side has counted, whatever happened to the ring.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Snapshot {
+    pub at_ns: u64,
+    /// The programs are detached and the ring is drained: the ledger must balance now.
+    pub quiesced: bool,
+    pub totals: Vec<ContextTotals>,
+    pub ledger: KernelLedger,
+    /// Records the reader has taken from the ring, by kind, and those it could not decode.
+    pub received: ByKind,
+    pub undecodable: u64,
+    /// Faults queued and not started / started and not ended, as the kernel maps hold them.
+    pub pending: Option<u64>,
+    pub active: Option<u64>,
+    /// By program: what the kernel's own statistics say.
+    pub programs: Vec<ProgramStats>,
+    /// Unread bytes in the ring.
+    pub ring_used_bytes: Option<u64>,
+}
+
+/// Statistics of one attached program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProgramStats {
+    pub name: String,
+    pub hook: Option<Hook>,
+    /// Runs and time; null unless kernel.bpf_stats_enabled.
+    pub runs: Option<u64>,
+    pub run_ns: Option<u64>,
+    /// Runs that the kernel skipped because the program was running already on that CPU, or a kretprobe had no instance left.
+    pub missed: Option<u64>,
+    /// Instructions that the verifier walked: the program's complexity on this kernel.
+    #[serde(default)]
+    pub verified_instructions: Option<u32>,
+}
+
+/// Exact totals of one open file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ContextTotals {
+    #[serde(flatten)]
+    pub context: Context,
+    /// Null when nobody was seen to open it.
+    pub tgid: Option<u32>,
+    #[schemars(with = "String")]
+    pub comm: Comm,
+    pub cgroup: Option<u64>,
+    pub closed: bool,
+    /// Faults handed to the worker, and those whose service ended.
+    pub queued: u64,
+    pub served: u64,
+    /// Of `served`: copied whole, cut short, not copied at all, copy not observable.
+    pub delivered: u64,
+    pub failed: u64,
+    pub not_copied: u64,
+    pub unobserved: u64,
+    /// Entries that were marked at close and never served.
+    pub skipped: u64,
+    /// Of `served`, by error code 0x1a, 0x27, 0x26.
+    pub cr_faults: u64,
+    pub batch_faults: u64,
+    pub drains: u64,
+    /// Calls of the driver's counter function.
+    pub counter_faults: u64,
+    pub counter_failures: u64,
+    /// The driver's own counters when the file went; null while it is open.
+    pub driver_faults: Option<u64>,
+    pub driver_failures: Option<u64>,
+    /// Fault records that the ring did not take.
+    pub records_lost: u64,
+    pub service_ns_sum: u64,
+    pub service_ns_max: u64,
+    pub opened_files: u64,
+}
+
+/// What is traced, where and by what.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SessionInfo {
+    pub tool_version: String,
+    pub host: String,
+    /// `uname -r`.
+    pub kernel: String,
+    pub driver: DriverInfo,
+    pub devices: Vec<DeviceInfo>,
+    pub verdicts: Vec<Verdict>,
+    /// When tracing began, and how long attaching took.
+    pub started_ns: u64,
+    pub attach_ns: u64,
+    /// Wall-clock time (ns since 1970 UTC) at monotonic 0: add it to any time of this stream.
+    pub wall_at_zero_ns: i64,
+    pub ring_bytes: u64,
+    pub cpus: u32,
+}
+
+impl SessionInfo {
+    /// Verdicts of probes that are required and not attached.
+    pub fn missing_required(&self) -> impl Iterator<Item = &Verdict> {
+        self.verdicts.iter().filter(|v| v.required && !v.state.attached())
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DriverInfo {
+    /// Module name, `idxd`.
+    pub module: String,
+    /// `/sys/module/idxd/srcversion`.
+    pub srcversion: Option<String>,
+    pub btf: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeviceInfo {
+    #[schemars(with = "String")]
+    pub device: DeviceId,
+    /// enabled, disabled, halted.
+    pub state: String,
+    /// VERSION register.
+    pub version: Option<u32>,
+    pub gen_cap: Option<u64>,
+    /// Entries; null without event-log support.
+    pub event_log_size: Option<u32>,
+    pub pasid_enabled: Option<bool>,
+    pub numa_node: Option<i32>,
+    pub wqs: Vec<WqInfo>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WqInfo {
+    /// The M of wqN.M.
+    pub wq: u16,
+    pub name: Option<String>,
+    /// enabled or disabled.
+    pub state: String,
+    /// none, kernel or user.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// dedicated or shared.
+    pub mode: Option<String>,
+    /// Descriptors.
+    pub size: Option<u32>,
+    pub threshold: Option<u32>,
+    pub priority: Option<u32>,
+    pub group: Option<u32>,
+    pub clients: Option<u32>,
+    pub block_on_fault: Option<bool>,
+    /// Null when the device has no per-WQ control.
+    pub prs_disable: Option<bool>,
+    pub ats_disable: Option<bool>,
+}
+
+/// Counts by name, for open-ended sets.
+pub type Named = BTreeMap<String, u64>;

@@ -1,0 +1,276 @@
+//! Latency histograms: three significant digits, nanoseconds, bounded memory.
+//!
+//! Range 1 ns to [`HIGHEST_NS`] (68.7 s); longer values count at the limit and are counted as clamped. A histogram is created
+//! with its first value and grows to the largest seen: 45 KiB up to 1 ms, 86 KiB up to 1 s, 110 KiB at the limit. A
+//! [`StageHistograms`] has seven at most, so 770 KiB; the model keeps at most 32 + 1 of them a default, 25 MiB at the very
+//! worst and about a third of that where faults take less than a millisecond.
+
+use hdrhistogram::Histogram;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::stages::{Durations, Stage};
+
+/// Longest value that is told apart: 2^36 - 1 ns.
+pub const HIGHEST_NS: u64 = (1 << 36) - 1;
+/// Range a new histogram has before it must grow: about 1 ms.
+const FIRST_NS: u64 = (1 << 20) - 1;
+/// Significant decimal digits: a percentile is at most 0.1 % above the value it stands for.
+pub const DIGITS: u8 = 3;
+
+/// Latencies of one stage.
+#[derive(Clone, Debug)]
+pub struct Latency {
+    inner: Histogram<u32>,
+    count: u64,
+    clamped: u64,
+    sum_ns: u64,
+    max_ns: u64,
+    min_ns: u64,
+}
+
+/// The figures of a histogram. Count, mean, min and max are exact; percentiles are within 0.1 %.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Summary {
+    pub count: u64,
+    pub mean_ns: u64,
+    pub min_ns: u64,
+    pub p50_ns: u64,
+    pub p90_ns: u64,
+    pub p99_ns: u64,
+    pub p999_ns: u64,
+    pub max_ns: u64,
+    /// Values beyond the range, counted at its end.
+    pub clamped: u64,
+}
+
+/// One bar of a histogram for display: values in `[from_ns, to_ns)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bar {
+    pub from_ns: u64,
+    pub to_ns: u64,
+    pub count: u64,
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        let mut inner = Histogram::new_with_bounds(1, FIRST_NS, DIGITS).expect("constant bounds are valid");
+        inner.auto(true);
+        Self { inner, count: 0, clamped: 0, sum_ns: 0, max_ns: 0, min_ns: u64::MAX }
+    }
+}
+
+impl Latency {
+    pub fn record(&mut self, ns: u64) {
+        self.count += 1;
+        self.sum_ns = self.sum_ns.saturating_add(ns);
+        self.max_ns = self.max_ns.max(ns);
+        self.min_ns = self.min_ns.min(ns);
+        self.clamped += u64::from(ns > HIGHEST_NS);
+        // Fails only when it cannot grow, and it may; counters saturate.
+        let _ = self.inner.record(ns.min(HIGHEST_NS));
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.clamped += other.clamped;
+        self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
+        self.max_ns = self.max_ns.max(other.max_ns);
+        self.min_ns = self.min_ns.min(other.min_ns);
+        // Fails only when it cannot grow, and it may.
+        let _ = self.inner.add(&other.inner);
+    }
+
+    #[must_use]
+    pub const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// All figures in one pass; `None` when nothing was recorded.
+    #[must_use]
+    pub fn summary(&self) -> Option<Summary> {
+        if self.count == 0 {
+            return None;
+        }
+        let [p50_ns, p90_ns, p99_ns, p999_ns] = self.percentiles([0.5, 0.9, 0.99, 0.999]);
+        Some(Summary {
+            count: self.count,
+            mean_ns: self.sum_ns / self.count,
+            min_ns: self.min_ns,
+            p50_ns,
+            p90_ns,
+            p99_ns,
+            p999_ns,
+            max_ns: self.max_ns,
+            clamped: self.clamped,
+        })
+    }
+
+    /// The value that the fraction `quantile` (0 to 1) of all values does not exceed.
+    #[must_use]
+    pub fn percentile(&self, quantile: f64) -> Option<u64> {
+        (self.count > 0).then(|| self.percentiles([quantile])[0])
+    }
+
+    /// `quantiles` in rising order.
+    fn percentiles<const N: usize>(&self, quantiles: [f64; N]) -> [u64; N] {
+        let total = self.inner.len();
+        let mut found = [self.max_ns; N];
+        let (mut next, mut below) = (0, 0);
+        for step in self.inner.iter_recorded() {
+            below += step.count_since_last_iteration();
+            while next < N && below >= ((quantiles[next] * total as f64).ceil() as u64).max(1) {
+                found[next] = step.value_iterated_to().min(self.max_ns);
+                next += 1;
+            }
+            if next == N {
+                break;
+            }
+        }
+        found
+    }
+
+    /// Bars with `per_decade` equal steps of the logarithm, from the first to the last that holds a value.
+    #[must_use]
+    pub fn bars(&self, per_decade: u32) -> Vec<Bar> {
+        let steps = f64::from(per_decade.max(1));
+        let edge = |number: i32| 10f64.powf(f64::from(number) / steps).ceil() as u64;
+        let mut bars: Vec<Bar> = Vec::new();
+        let mut number = 0;
+        for step in self.inner.iter_recorded() {
+            let value = self.inner.lowest_equivalent(step.value_iterated_to()).max(1);
+            if bars.is_empty() {
+                number = ((value as f64).log10() * steps).floor() as i32;
+                while edge(number) > value {
+                    number -= 1;
+                }
+            }
+            while bars.last().is_none_or(|bar| bar.to_ns <= value) {
+                let (from_ns, to_ns) = (edge(number), edge(number + 1));
+                number += 1;
+                if to_ns > from_ns && (!bars.is_empty() || to_ns > value) {
+                    bars.push(Bar { from_ns, to_ns, count: 0 });
+                }
+            }
+            if let Some(bar) = bars.last_mut() {
+                bar.count += step.count_since_last_iteration();
+            }
+        }
+        bars
+    }
+}
+
+/// Latencies of every stage, each created with its first value.
+#[derive(Clone, Debug, Default)]
+pub struct StageHistograms {
+    stages: [Option<Box<Latency>>; Stage::COUNT],
+    summaries: [Option<Summary>; Stage::COUNT],
+    stale: bool,
+}
+
+impl StageHistograms {
+    pub fn record(&mut self, durations: &Durations) {
+        for stage in Stage::ALL {
+            if let Some(ns) = durations.get(stage) {
+                self.stages[stage.index()].get_or_insert_default().record(ns);
+                self.stale = true;
+            }
+        }
+    }
+
+    pub fn merge(&mut self, other: &Self) {
+        for (mine, theirs) in self.stages.iter_mut().zip(&other.stages) {
+            if let Some(theirs) = theirs {
+                mine.get_or_insert_default().merge(theirs);
+                self.stale = true;
+            }
+        }
+    }
+
+    #[must_use]
+    pub fn get(&self, stage: Stage) -> Option<&Latency> {
+        self.stages[stage.index()].as_deref()
+    }
+
+    /// The figures as of the last [`Self::refresh`]: what a frame shows.
+    #[must_use]
+    pub fn summary(&self, stage: Stage) -> Option<Summary> {
+        self.summaries[stage.index()]
+    }
+
+    /// The figures of this moment.
+    #[must_use]
+    pub fn summary_now(&self, stage: Stage) -> Option<Summary> {
+        self.get(stage)?.summary()
+    }
+
+    /// Brings the figures up to date when values have come since.
+    pub fn refresh(&mut self) {
+        if std::mem::take(&mut self.stale) {
+            for (summary, latency) in self.summaries.iter_mut().zip(&self.stages) {
+                *summary = latency.as_ref().and_then(|latency| latency.summary());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn value() -> impl Strategy<Value = u64> {
+        (0u32..36).prop_flat_map(|bits| 0..(1u64 << bits))
+    }
+
+    proptest! {
+        #[test]
+        fn percentiles_agree_with_the_sorted_values(mut values in prop::collection::vec(value(), 1..400)) {
+            let mut latency = Latency::default();
+            values.iter().for_each(|&v| latency.record(v));
+            values.sort_unstable();
+            let summary = latency.summary().unwrap();
+            let exact = |q: f64| values[((q * values.len() as f64).ceil() as usize).max(1) - 1];
+            for (got, q) in [(summary.p50_ns, 0.5), (summary.p90_ns, 0.9), (summary.p99_ns, 0.99), (summary.p999_ns, 0.999)] {
+                let want = exact(q);
+                prop_assert!(got >= want && got as f64 <= want as f64 * 1.001 + 1.0, "q {q}: got {got}, sorted {want}");
+            }
+            prop_assert_eq!(summary.max_ns, *values.last().unwrap());
+            prop_assert_eq!(summary.min_ns, values[0]);
+            prop_assert_eq!(summary.mean_ns, values.iter().sum::<u64>() / values.len() as u64);
+        }
+
+        #[test]
+        fn merging_is_recording_together(a in prop::collection::vec(value(), 0..100), b in prop::collection::vec(value(), 1..100)) {
+            let record = |values: &[u64]| {
+                let mut latency = Latency::default();
+                values.iter().for_each(|&v| latency.record(v));
+                latency
+            };
+            let mut merged = record(&a);
+            merged.merge(&record(&b));
+            prop_assert_eq!(merged.summary(), record(&[a, b].concat()).summary());
+        }
+
+        #[test]
+        fn bars_hold_every_value(values in prop::collection::vec(value(), 1..200), per_decade in 1u32..12) {
+            let mut latency = Latency::default();
+            values.iter().for_each(|&v| latency.record(v));
+            let bars = latency.bars(per_decade);
+            prop_assert_eq!(bars.iter().map(|b| b.count).sum::<u64>(), values.len() as u64);
+            prop_assert!(bars.iter().all(|b| b.from_ns < b.to_ns));
+            prop_assert!(bars.windows(2).all(|pair| pair[0].to_ns == pair[1].from_ns));
+            prop_assert!(bars[0].count > 0 && bars.last().unwrap().count > 0);
+        }
+    }
+
+    #[test]
+    fn beyond_the_range_is_clamped_and_said() {
+        let mut latency = Latency::default();
+        latency.record(HIGHEST_NS + 1);
+        latency.record(u64::MAX);
+        let summary = latency.summary().unwrap();
+        assert_eq!((summary.count, summary.clamped, summary.max_ns), (2, 2, u64::MAX));
+        assert!(latency.inner.distinct_values() * 4 <= 110 << 10, "{}", latency.inner.distinct_values() * 4);
+    }
+}

@@ -1,0 +1,420 @@
+//! JSON Lines: one object a line, each with `"v":1` and `"kind"`. The structs here are the single source of the format;
+//! docs/schema/dsascope-v1.schema.json is generated from them.
+//!
+//! Within version 1 fields are only added. Times are CLOCK_MONOTONIC nanoseconds; null means "not observed", never 0.
+
+use dsascope_common::wire::hole;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::decode::{operation, status};
+use crate::event::{
+    Comm, Context, ContextTotals, Durations, Event, Fault, Hole, HoleKind, Interrupt, Open, ProgramStats,
+    Release, SessionInfo,
+};
+use crate::hist::{StageHistograms, Summary};
+use crate::ledger::{Balance, Ledger};
+use crate::model::{Counts, Model};
+use crate::probe::Hook;
+use crate::stages::Stage;
+
+/// Version of the format.
+pub const VERSION: u32 = 1;
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Line {
+    /// Version of the format, 1.
+    #[schemars(range(min = 1, max = 1))]
+    pub v: u32,
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Body {
+    Session(Box<SessionInfo>),
+    Fault(Box<FaultLine>),
+    Interrupt(Interrupt),
+    Open(Open),
+    Release(Release),
+    Hole(Hole),
+    Stat(Box<StatLine>),
+    Summary(Box<SummaryLine>),
+}
+
+/// A fault, with names for its codes and the durations between its times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FaultLine {
+    #[serde(flatten)]
+    pub fault: Fault,
+    /// Command of the process, when it is known.
+    #[schemars(with = "Option<String>")]
+    pub comm: Option<Comm>,
+    /// Name of the entry's error code; null when the code is unknown.
+    pub error: Option<String>,
+    pub error_code: u8,
+    pub operation: Option<String>,
+    pub operation_code: u8,
+    /// Name of the logged completion record's status.
+    pub status: Option<String>,
+    pub status_code: u8,
+    /// Place in a batch, for an element of one.
+    pub batch: Option<BatchPlace>,
+    /// Nanoseconds in each stage.
+    pub durations_ns: Durations,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BatchPlace {
+    /// Batch identifier; reused by the device.
+    pub id: u8,
+    /// Index of the descriptor in its batch.
+    pub index: u16,
+    pub first_error: bool,
+}
+
+/// Latency of one stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StageLatency {
+    pub stage: Stage,
+    #[serde(flatten)]
+    pub summary: Summary,
+}
+
+/// What happened in one interval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StatLine {
+    pub at_ns: u64,
+    pub interval_ns: u64,
+    /// Of this interval, as counted from records.
+    pub faults: u64,
+    pub delivered: u64,
+    pub failed: u64,
+    pub not_copied: u64,
+    pub unobserved: u64,
+    pub interrupts: u64,
+    /// Records lost and holes found in this interval.
+    pub records_lost: u64,
+    pub holes: u64,
+    pub faults_per_s: Option<f64>,
+    /// Since tracing began.
+    pub faults_total: u64,
+    pub failures_total: u64,
+    pub pending: Option<u64>,
+    /// Of this interval.
+    pub latency: Vec<StageLatency>,
+    /// Open files with faults in this interval, most first.
+    pub processes: Vec<StatProcess>,
+    pub balance: Balance,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StatProcess {
+    #[serde(flatten)]
+    pub context: Context,
+    pub tgid: Option<u32>,
+    #[schemars(with = "Option<String>")]
+    pub comm: Option<Comm>,
+    /// Of this interval.
+    pub faults: u64,
+    pub failed: u64,
+    /// Since tracing began.
+    pub faults_total: u64,
+    pub failures_total: u64,
+    /// Service time since tracing began; null beyond the number of files with histograms of their own.
+    pub service: Option<Summary>,
+}
+
+/// The last line: exact totals, and what is not known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SummaryLine {
+    pub at_ns: u64,
+    /// Totals are exact, whatever records were lost.
+    pub exact: bool,
+    /// Why they are not.
+    pub reasons: Vec<String>,
+    /// Every record arrived and no fault has a hole in it.
+    pub complete: bool,
+    pub contexts: Vec<SummaryContext>,
+    pub interrupts: u64,
+    pub latency: Vec<StageLatency>,
+    /// Holes in the stream, by kind.
+    pub holes: Vec<HoleCount>,
+    pub ledger: Ledger,
+    pub balance: Balance,
+    /// What each attached program cost, read just before it was detached.
+    #[serde(default)]
+    pub programs: Vec<ProgramStats>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HoleCount {
+    #[serde(flatten)]
+    pub what: HoleKind,
+    pub count: u64,
+}
+
+/// One open file's account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SummaryContext {
+    #[serde(flatten)]
+    pub totals: ContextTotals,
+    /// Fault records of this file that arrived; null once there were more files than rows to count them in.
+    pub records_received: Option<u64>,
+}
+
+impl Line {
+    /// The line of an event, after the model has taken it in; snapshots and ticks have none.
+    #[must_use]
+    pub fn of(event: &Event, model: &Model) -> Option<Self> {
+        let body = match event {
+            Event::Session(session) => Body::Session(session.clone()),
+            Event::Fault(fault) => {
+                let comm = model.process(fault.context.key()).and_then(|process| process.comm);
+                Body::Fault(Box::new(FaultLine::new(fault, comm)))
+            }
+            Event::Interrupt(interrupt) => Body::Interrupt(*interrupt),
+            Event::Open(open) => Body::Open(open.clone()),
+            Event::Release(release) => Body::Release(*release),
+            Event::Hole(hole) => Body::Hole(*hole),
+            Event::Snapshot(_) | Event::Tick { .. } => return None,
+        };
+        Some(body.into())
+    }
+
+    /// The event of a line; `stat` and `summary` are no events.
+    #[must_use]
+    pub fn into_event(self) -> Option<Event> {
+        Some(match self.body {
+            Body::Session(session) => Event::Session(session),
+            Body::Fault(line) => Event::Fault(line.fault),
+            Body::Interrupt(interrupt) => Event::Interrupt(interrupt),
+            Body::Open(open) => Event::Open(open),
+            Body::Release(release) => Event::Release(release),
+            Body::Hole(hole) => Event::Hole(hole),
+            Body::Stat(_) | Body::Summary(_) => return None,
+        })
+    }
+
+    /// The line as text, without its newline.
+    ///
+    /// # Errors
+    /// Never for values of these types; the signature is the serialiser's.
+    pub fn to_text(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(self)
+    }
+
+    /// Reads a line back.
+    ///
+    /// # Errors
+    /// Not a line of this format, or of another version.
+    pub fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        use serde::de::Error;
+        let line: Self = serde_json::from_str(text)?;
+        if line.v != VERSION {
+            return Err(serde_json::Error::custom(format!("line of version {}, not {VERSION}", line.v)));
+        }
+        Ok(line)
+    }
+}
+
+impl From<Body> for Line {
+    fn from(body: Body) -> Self {
+        Self { v: VERSION, body }
+    }
+}
+
+impl FaultLine {
+    #[must_use]
+    pub fn new(fault: &Fault, comm: Option<Comm>) -> Self {
+        let kind = fault.context.device.kind;
+        let entry = &fault.entry;
+        let logged = status(kind, fault.logged[0]);
+        let name = |name: Option<&'static str>| name.map(str::to_owned);
+        Self {
+            fault: *fault,
+            comm,
+            error: name(status(kind, entry.error()).name),
+            error_code: fault.error(),
+            operation: name(operation(kind, entry.operation())),
+            operation_code: entry.operation(),
+            status: name(logged.name),
+            status_code: fault.logged[0],
+            batch: entry.batch().then(|| BatchPlace {
+                id: entry.batch_id(),
+                index: entry.batch_idx(),
+                first_error: entry.first_err_in_batch(),
+            }),
+            durations_ns: fault.times.durations(),
+        }
+    }
+}
+
+fn latencies(histograms: &StageHistograms) -> Vec<StageLatency> {
+    let line = |stage| histograms.summary_now(stage).map(|summary| StageLatency { stage, summary });
+    Stage::ALL.into_iter().filter_map(line).collect()
+}
+
+/// Ends the model's current interval and tells what happened in it.
+pub fn stat(model: &mut Model) -> Line {
+    let mut processes: Vec<StatProcess> = model
+        .processes()
+        .chain([model.other()])
+        .filter(|process| process.interval_faults > 0)
+        .map(|process| StatProcess {
+            context: process.context,
+            tgid: process.tgid,
+            comm: process.comm,
+            faults: process.interval_faults,
+            failed: process.interval_failures,
+            faults_total: process.faults(),
+            failures_total: process.failures(),
+            service: process.latency().and_then(|latency| latency.summary_now(Stage::Service)),
+        })
+        .collect();
+    processes.sort_by_key(|process| (std::cmp::Reverse(process.faults), process.context.key()));
+    let at_ns = model.now_ns();
+    let interval = model.next_interval();
+    let interval_ns = at_ns.saturating_sub(interval.since_ns);
+    Line::from(Body::Stat(Box::new(StatLine {
+        at_ns,
+        interval_ns,
+        faults: interval.counts.faults,
+        delivered: interval.counts.delivered,
+        failed: interval.counts.failed,
+        not_copied: interval.counts.not_copied,
+        unobserved: interval.counts.unobserved,
+        interrupts: interval.interrupts,
+        records_lost: interval.records_lost,
+        holes: interval.holes,
+        faults_per_s: (interval_ns > 0).then(|| interval.counts.faults as f64 * 1e9 / interval_ns as f64),
+        faults_total: model.faults(),
+        failures_total: model.failures(),
+        pending: model.snapshot().and_then(|snapshot| snapshot.pending),
+        latency: latencies(&interval.latency),
+        processes,
+        balance: model.ledger().balance(),
+    })))
+}
+
+/// The account of the whole run, from the last snapshot and the records.
+#[must_use]
+pub fn summary(model: &Model) -> Line {
+    let apart = model.other().counts == Counts::default();
+    let contexts: Vec<SummaryContext> = model
+        .snapshot()
+        .into_iter()
+        .flat_map(|snapshot| &snapshot.totals)
+        .map(|totals| {
+            let row = model.process(totals.context.key());
+            let mut totals = totals.clone();
+            if let Some(row) = row {
+                totals.context.device = row.context.device;
+                totals.tgid = totals.tgid.or(row.tgid);
+                if let (true, Some(comm)) = (totals.comm.is_empty(), row.comm) {
+                    totals.comm = comm;
+                }
+            }
+            let records_received =
+                apart.then(|| row.map_or(0, |row| row.counts.faults + row.counts.unfinished));
+            SummaryContext { totals, records_received }
+        })
+        .collect();
+    let reasons = reasons(model, &contexts);
+    let ledger = model.ledger().clone();
+    let whole = model.counts().unfinished == 0 && model.holes().values().all(|&count| count == 0);
+    Line::from(Body::Summary(Box::new(SummaryLine {
+        at_ns: model.now_ns(),
+        exact: reasons.is_empty(),
+        complete: whole && ledger.lost() == 0 && ledger.kernel.holes.values().all(|&count| count == 0),
+        reasons,
+        contexts,
+        interrupts: model.devices().map(|device| device.interrupts).sum(),
+        latency: latencies(model.latency()),
+        holes: model.holes().iter().map(|(&what, &count)| HoleCount { what, count }).collect(),
+        balance: ledger.balance(),
+        ledger,
+        programs: model.snapshot().map(|snapshot| snapshot.programs.clone()).unwrap_or_default(),
+    })))
+}
+
+/// Everything that keeps the totals from being exact.
+fn reasons(model: &Model, contexts: &[SummaryContext]) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let Some(snapshot) = model.snapshot() else {
+        return vec!["the kernel's totals were never read".into()];
+    };
+    if !snapshot.quiesced {
+        reasons.push("the last totals were read while probes were attached".into());
+    }
+    if let Balance::Unbalanced { differences } = model.ledger().balance() {
+        reasons.extend(differences.iter().map(|d| {
+            format!(
+                "{} records: {} seen, {} sent, {} lost, {} received",
+                d.record, d.seen, d.sent, d.lost, d.received
+            )
+        }));
+    }
+    if let Some(session) = model.session() {
+        for verdict in session.missing_required() {
+            reasons.push(format!("required probe \"{}\" is {}", verdict.hook.name(), verdict.state.name()));
+        }
+    }
+    // A copy's end that was missed has its outcome from the driver's counter; where that is not so, the copy is "unobserved".
+    let skipped =
+        |p: &&ProgramStats| p.hook != Some(Hook::CopyEnd) && p.missed.is_some_and(|missed| missed > 0);
+    for program in snapshot.programs.iter().filter(skipped) {
+        let missed = program.missed.unwrap_or(0);
+        reasons.push(format!("the kernel skipped {missed} runs of {}", program.name));
+    }
+    // A service that ended without a start was under way at attaching (a start that the kernel skipped is in `missed`).
+    let name = hole::NAMES.get(hole::TOTALS_FULL as usize).copied().unwrap_or_default();
+    if let Some(count) = snapshot.ledger.holes.get(name).filter(|&&count| count > 0) {
+        reasons.push(format!("{count} faults counted together because the table of totals was full"));
+    }
+    for SummaryContext { totals: t, records_received } in contexts {
+        let name = format!("{} {} PASID {}", t.context.device, t.context.wq_id(), t.context.pasid);
+        let outcomes = t.delivered + t.failed + t.not_copied + t.unobserved;
+        if outcomes != t.served {
+            reasons.push(format!("{name}: {} served, {outcomes} with an outcome", t.served));
+        }
+        let copies_seen = snapshot.programs.iter().any(|p| p.hook == Some(Hook::CopyEnd));
+        if copies_seen && t.unobserved > 0 {
+            reasons.push(format!("{name}: {} copies without a known outcome", t.unobserved));
+        }
+        // Joined stages make no whole records.
+        let received = records_received.filter(|_| snapshot.received.stage == 0);
+        if let Some(received) = received.filter(|received| t.served > received + t.records_lost) {
+            let (served, lost) = (t.served, t.records_lost);
+            reasons.push(format!("{name}: {served} served, {received} received and {lost} lost"));
+        }
+        // What happened before attaching is in the driver's counters alone.
+        if t.context.opened_ns.is_some() {
+            let counters = [
+                ("faults", t.driver_faults, t.counter_faults),
+                ("failures", t.driver_failures, t.counter_failures),
+            ];
+            for (what, driver, own) in counters {
+                if let Some(driver) = driver.filter(|&driver| driver != own) {
+                    reasons.push(format!("{name}: the driver counted {driver} {what}, dsascope {own}"));
+                }
+            }
+        }
+    }
+    reasons
+}
+
+/// The JSON Schema of [`Line`], as committed.
+///
+/// # Errors
+/// Never for this schema; the signature is the serialiser's.
+pub fn schema() -> Result<String, serde_json::Error> {
+    let mut schema = schemars::schema_for!(Line);
+    schema.insert("title".into(), "dsascope JSON Lines, version 1".into());
+    serde_json::to_string_pretty(&schema).map(|text| text + "\n")
+}
+
+#[cfg(test)]
+mod tests;

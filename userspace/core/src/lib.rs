@@ -1,0 +1,24 @@
+//! dsascope's pure core: decodes what the kernel side sends, follows each fault, counts, and knows what it does not know.
+//!
+//! Path of a record: bytes -> [`record`] (decode, place holes) -> [`event::Event`] -> [`model::Model::update`] -> views,
+//! [`json`] lines. Time is an input everywhere: nothing here reads a clock, a file or a device.
+//!
+//! Refuses: aya, tokio, ratatui, clap, and every kind of I/O.
+
+pub mod decode;
+pub mod event;
+pub mod fault;
+pub mod hex;
+pub mod hist;
+pub mod json;
+pub mod ledger;
+pub mod metrics;
+pub mod model;
+pub mod name;
+pub mod probe;
+pub mod rate;
+pub mod record;
+pub mod stages;
+
+#[cfg(test)]
+mod testing;

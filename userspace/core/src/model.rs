@@ -1,0 +1,569 @@
+//! All that is known now, folded from the event stream. [`Model::update`] is pure: the same events give the same model.
+//!
+//! Bounded: rows of open files, histograms and recent lists each have a limit ([`Limits`]); what does not fit is counted in
+//! [`Model::other`]. The kernel's exact totals win over counted records where records were lost; both are kept.
+//! Refuses: drawing, sorting for display, clocks.
+
+mod count;
+mod row;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::event::{
+    Event, Fault, Hole, HoleKind, Interrupt, Key, Open, Release, SessionInfo, Snapshot, WqId,
+};
+use crate::hist::{StageHistograms, Summary};
+use crate::ledger::{Balance, Ledger};
+use crate::probe::Verdict;
+use crate::rate::Rate;
+use crate::stages::Stage;
+
+pub use count::{Counts, Exact};
+pub use row::{Device, Process, Wq};
+
+/// How often cached latency figures are brought up to date.
+const REFRESH_NS: u64 = 500_000_000;
+/// Window of the rates that are shown.
+pub const WINDOW_NS: u64 = 2_000_000_000;
+
+/// What the model may keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows of open files; beyond it, closed ones give way, oldest first.
+    pub processes: usize,
+    /// Open files with histograms of their own; the rest share those of `other`.
+    pub histograms: usize,
+    pub recent_faults: usize,
+    pub recent_holes: usize,
+    pub recent_releases: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { processes: 4096, histograms: 32, recent_faults: 1024, recent_holes: 256, recent_releases: 64 }
+    }
+}
+
+/// Figures of the header line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Header {
+    pub now_ns: u64,
+    /// Since tracing began.
+    pub uptime_ns: Option<u64>,
+    pub faults: u64,
+    pub failures: u64,
+    /// Over the last two seconds.
+    pub faults_per_s: Option<f64>,
+    pub failures_per_s: Option<f64>,
+    pub interrupts_per_s: Option<f64>,
+    /// Open files of processes, as far as known.
+    pub open_files: usize,
+    pub records_lost: u64,
+    pub holes: u64,
+    /// Queued and not started / started and not ended, at the last snapshot.
+    pub pending: Option<u64>,
+    pub active: Option<u64>,
+    pub balance: Balance,
+    pub service: Option<Summary>,
+    pub driver: Option<Summary>,
+}
+
+/// Counters since the last [`Model::next_interval`].
+#[derive(Clone, Debug, Default)]
+pub struct Interval {
+    pub since_ns: u64,
+    pub counts: Counts,
+    pub latency: StageHistograms,
+    pub interrupts: u64,
+    pub records_lost: u64,
+    pub holes: u64,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    limits: Limits,
+    session: Option<SessionInfo>,
+    now_ns: u64,
+    /// Time of the first event: rates cannot look before it.
+    since_ns: Option<u64>,
+    refreshed_ns: u64,
+    processes: HashMap<Key, Process>,
+    other: Process,
+    with_histograms: usize,
+    wqs: BTreeMap<WqId, Wq>,
+    devices: BTreeMap<u16, Device>,
+    counts: Counts,
+    exact: Option<Exact>,
+    latency: StageHistograms,
+    faults: Rate,
+    failures: Rate,
+    interrupts: Rate,
+    losses: Rate,
+    recent: VecDeque<Fault>,
+    recent_total: u64,
+    holes: BTreeMap<HoleKind, u64>,
+    recent_holes: VecDeque<Hole>,
+    recent_releases: VecDeque<Release>,
+    ledger: Ledger,
+    snapshot: Option<Snapshot>,
+    interval: Interval,
+}
+
+impl Model {
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Folds one event in.
+    pub fn update(&mut self, event: &Event) {
+        match event {
+            Event::Session(session) => self.begin(session),
+            Event::Fault(fault) => self.fault(fault),
+            Event::Interrupt(interrupt) => self.interrupt(interrupt),
+            Event::Open(open) => self.open(open),
+            Event::Release(release) => self.release(release),
+            Event::Hole(hole) => self.hole(hole),
+            Event::Snapshot(snapshot) => self.take_snapshot(snapshot),
+            Event::Tick { now_ns } => self.pass(*now_ns),
+        }
+    }
+
+    /// Brings every cached latency figure up to date, for a last line or a frozen view.
+    pub fn refresh(&mut self) {
+        self.refreshed_ns = self.now_ns;
+        self.latency.refresh();
+        self.other.latency.iter_mut().for_each(StageHistograms::refresh);
+        for latency in self.processes.values_mut().filter_map(|p| p.latency.as_mut()) {
+            latency.refresh();
+        }
+    }
+
+    /// Ends the current interval and begins the next.
+    pub fn next_interval(&mut self) -> Interval {
+        let next = Interval { since_ns: self.now_ns, ..Interval::default() };
+        let mut ended = std::mem::replace(&mut self.interval, next);
+        ended.latency.refresh();
+        for process in self.processes.values_mut().chain([&mut self.other]) {
+            (process.interval_faults, process.interval_failures) = (0, 0);
+        }
+        ended
+    }
+
+    #[must_use]
+    pub const fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    #[must_use]
+    pub const fn session(&self) -> Option<&SessionInfo> {
+        self.session.as_ref()
+    }
+
+    /// Verdicts on the probes, with hits as of the last snapshot.
+    #[must_use]
+    pub fn verdicts(&self) -> &[Verdict] {
+        self.session.as_ref().map_or(&[], |s| &s.verdicts)
+    }
+
+    #[must_use]
+    pub fn header(&self) -> Header {
+        let since = self.since_ns.unwrap_or(self.now_ns);
+        Header {
+            now_ns: self.now_ns,
+            uptime_ns: self.session.as_ref().and_then(|s| self.now_ns.checked_sub(s.started_ns)),
+            faults: self.faults(),
+            failures: self.failures(),
+            faults_per_s: self.faults.per_second(self.now_ns, WINDOW_NS, since),
+            failures_per_s: self.failures.per_second(self.now_ns, WINDOW_NS, since),
+            interrupts_per_s: self.interrupts.per_second(self.now_ns, WINDOW_NS, since),
+            open_files: self.processes.values().filter(|p| !p.closed).count(),
+            records_lost: self.ledger.lost(),
+            holes: self.holes.values().sum(),
+            pending: self.snapshot.as_ref().and_then(|s| s.pending),
+            active: self.snapshot.as_ref().and_then(|s| s.active),
+            balance: self.ledger.balance(),
+            service: self.latency.summary(Stage::Service),
+            driver: self.latency.summary(Stage::Driver),
+        }
+    }
+
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        count::best(self.counts.faults, self.exact.map(|e| e.served))
+    }
+
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        count::best(self.counts.failed, self.exact.map(|e| e.failed))
+    }
+
+    /// Counted from records, all devices.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The kernel's totals over all files, as of the last snapshot.
+    #[must_use]
+    pub const fn exact(&self) -> Option<Exact> {
+        self.exact
+    }
+
+    /// Latencies of all faults.
+    #[must_use]
+    pub const fn latency(&self) -> &StageHistograms {
+        &self.latency
+    }
+
+    /// Open and closed files, in no order.
+    pub fn processes(&self) -> impl ExactSizeIterator<Item = &Process> {
+        self.processes.values()
+    }
+
+    #[must_use]
+    pub fn process(&self, key: Key) -> Option<&Process> {
+        if key == Key::OTHER { Some(&self.other) } else { self.processes.get(&key) }
+    }
+
+    /// What had no row of its own: counts of rows that gave way, latencies of files beyond the limit.
+    #[must_use]
+    pub const fn other(&self) -> &Process {
+        &self.other
+    }
+
+    /// Faults a second of one file over the last two seconds.
+    #[must_use]
+    pub fn process_rate(&self, process: &Process) -> Option<f64> {
+        process.rate.per_second(self.now_ns, WINDOW_NS, self.since_ns?)
+    }
+
+    #[must_use]
+    pub fn process_failure_rate(&self, process: &Process) -> Option<f64> {
+        process.failure_rate.per_second(self.now_ns, WINDOW_NS, self.since_ns?)
+    }
+
+    #[must_use]
+    pub fn wq_rate(&self, wq: &Wq) -> Option<f64> {
+        wq.rate.per_second(self.now_ns, WINDOW_NS, self.since_ns?)
+    }
+
+    #[must_use]
+    pub fn device_rate(&self, device: &Device) -> Option<f64> {
+        device.rate.per_second(self.now_ns, WINDOW_NS, self.since_ns?)
+    }
+
+    /// Faults of the last `points` spans of `span_ns`, oldest first: a sparkline.
+    #[must_use]
+    pub fn fault_history(&self, span_ns: u64, points: usize) -> Vec<u64> {
+        self.faults.history(self.now_ns, span_ns, points)
+    }
+
+    /// The same for one file.
+    #[must_use]
+    pub fn process_history(&self, process: &Process, span_ns: u64, points: usize) -> Vec<u64> {
+        process.rate.history(self.now_ns, span_ns, points)
+    }
+
+    pub fn wqs(&self) -> impl ExactSizeIterator<Item = &Wq> {
+        self.wqs.values()
+    }
+
+    #[must_use]
+    pub fn wq(&self, id: WqId) -> Option<&Wq> {
+        self.wqs.get(&id)
+    }
+
+    /// Latencies of one WQ, merged from its files; costs about a millisecond.
+    #[must_use]
+    pub fn wq_latency(&self, id: WqId) -> StageHistograms {
+        let mut merged = StageHistograms::default();
+        for latency in
+            self.processes.values().filter(|p| p.context.wq_id() == id).filter_map(Process::latency)
+        {
+            merged.merge(latency);
+        }
+        if let Some(wq) = self.wqs.get(&id) {
+            merged.merge(&wq.rest);
+        }
+        merged.refresh();
+        merged
+    }
+
+    pub fn devices(&self) -> impl ExactSizeIterator<Item = &Device> {
+        self.devices.values()
+    }
+
+    #[must_use]
+    pub fn device(&self, id: u16) -> Option<&Device> {
+        self.devices.get(&id)
+    }
+
+    /// The last faults, oldest first.
+    #[must_use]
+    pub fn recent_faults(&self) -> impl DoubleEndedIterator<Item = &Fault> + ExactSizeIterator {
+        self.recent.iter()
+    }
+
+    /// A recent fault by its number in the order of arrival, counted from 0.
+    #[must_use]
+    pub fn fault_number(&self, number: u64) -> Option<&Fault> {
+        let first = self.recent_total - self.recent.len() as u64;
+        self.recent.get(usize::try_from(number.checked_sub(first)?).ok()?)
+    }
+
+    /// Numbers of the recent faults: what [`Self::fault_number`] takes.
+    #[must_use]
+    pub fn recent_numbers(&self) -> std::ops::Range<u64> {
+        self.recent_total - self.recent.len() as u64..self.recent_total
+    }
+
+    /// Holes in the stream, by kind.
+    #[must_use]
+    pub const fn holes(&self) -> &BTreeMap<HoleKind, u64> {
+        &self.holes
+    }
+
+    pub fn recent_holes(&self) -> impl DoubleEndedIterator<Item = &Hole> + ExactSizeIterator {
+        self.recent_holes.iter()
+    }
+
+    pub fn recent_releases(&self) -> impl DoubleEndedIterator<Item = &Release> + ExactSizeIterator {
+        self.recent_releases.iter()
+    }
+
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The last snapshot.
+    #[must_use]
+    pub const fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+
+    /// The current interval, so far.
+    #[must_use]
+    pub const fn interval(&self) -> &Interval {
+        &self.interval
+    }
+
+    fn advance(&mut self, at_ns: u64) {
+        self.now_ns = self.now_ns.max(at_ns);
+        if self.since_ns.is_none() {
+            self.since_ns = Some(at_ns);
+            self.interval.since_ns = at_ns;
+        }
+    }
+
+    fn pass(&mut self, now_ns: u64) {
+        self.advance(now_ns);
+        if self.now_ns - self.refreshed_ns >= REFRESH_NS {
+            self.refresh();
+        }
+    }
+
+    fn begin(&mut self, session: &SessionInfo) {
+        self.advance(session.started_ns);
+        for info in &session.devices {
+            let device = self.devices.entry(info.device.id).or_insert_with(|| Device::new(info.device));
+            device.device = info.device;
+            device.info = Some(info.clone());
+            for wq in &info.wqs {
+                let id = WqId { device: info.device.id, wq: wq.wq };
+                self.wqs.entry(id).or_insert_with(|| Wq::new(id, info.device)).info = Some(wq.clone());
+            }
+        }
+        self.session = Some(session.clone());
+        self.count_hits();
+    }
+
+    fn fault(&mut self, fault: &Fault) {
+        self.advance(fault.at_ns);
+        let failed = matches!(fault.copy, crate::event::CopyOutcome::Short { .. });
+        let durations = fault.times.durations();
+        self.counts.add(fault);
+        self.interval.counts.add(fault);
+        self.faults.add(fault.at_ns, 1);
+        let id = fault.context.wq_id();
+        let wq = self.wqs.entry(id).or_insert_with(|| Wq::new(id, fault.context.device));
+        wq.counts.add(fault);
+        wq.rate.add(fault.at_ns, 1);
+        let device = self.devices.entry(id.device).or_insert_with(|| Device::new(fault.context.device));
+        device.counts.add(fault);
+        device.rate.add(fault.at_ns, 1);
+        if failed {
+            self.failures.add(fault.at_ns, 1);
+            wq.failure_rate.add(fault.at_ns, 1);
+        }
+        self.latency.record(&durations);
+        self.interval.latency.record(&durations);
+        let free_histogram = self.with_histograms < self.limits.histograms;
+        let row = self.row(fault.context);
+        row.add(fault);
+        if row.latency.is_none() && free_histogram && !row.context.is_other() {
+            row.latency = Some(StageHistograms::default());
+            self.with_histograms += 1;
+        }
+        let row = self.row(fault.context);
+        let own = if row.context.is_other() { None } else { row.latency.as_mut() };
+        if let Some(latency) = own {
+            latency.record(&durations);
+        } else {
+            self.other.latency.get_or_insert_default().record(&durations);
+            if let Some(wq) = self.wqs.get_mut(&id) {
+                wq.rest.record(&durations);
+            }
+        }
+        push_bounded(&mut self.recent, *fault, self.limits.recent_faults);
+        self.recent_total += 1;
+    }
+
+    fn interrupt(&mut self, interrupt: &Interrupt) {
+        self.advance(interrupt.at_ns);
+        self.interrupts.add(interrupt.at_ns, 1);
+        self.interval.interrupts += 1;
+        let device = self.devices.entry(interrupt.device.id).or_insert_with(|| Device::new(interrupt.device));
+        device.interrupts += 1;
+        device.interrupt_busy_ns += interrupt.busy_ns().unwrap_or(0);
+        device.interrupt_entries += u64::from(interrupt.entries);
+        device.interrupt_rate.add(interrupt.at_ns, 1);
+        if let Some(swerror) = interrupt.swerror {
+            device.swerrors += 1;
+            device.last_swerror = Some(swerror);
+        }
+    }
+
+    fn open(&mut self, open: &Open) {
+        self.advance(open.at_ns);
+        let row = self.row(open.context);
+        if row.context.is_other() {
+            return;
+        }
+        row.tgid = Some(open.tgid);
+        row.comm = Some(open.comm);
+        row.cgroup = open.cgroup.or(row.cgroup);
+        if open.cgroup_path.is_some() {
+            row.cgroup_path.clone_from(&open.cgroup_path);
+        }
+        row.files = Some(open.files);
+        row.closed = false;
+        row.existing |= open.existing;
+    }
+
+    fn release(&mut self, release: &Release) {
+        self.advance(release.at_ns);
+        push_bounded(&mut self.recent_releases, *release, self.limits.recent_releases);
+        let row = self.row(release.context);
+        if row.context.is_other() {
+            return;
+        }
+        row.files = row.files.map(|files| files.saturating_sub(1));
+        row.closed = row.files.is_none_or(|files| files == 0);
+        row.driver_counters = Some((release.counter_faults, release.counter_failures));
+    }
+
+    fn hole(&mut self, hole: &Hole) {
+        self.advance(hole.at_ns);
+        *self.holes.entry(hole.what).or_default() += hole.count;
+        self.interval.holes += hole.count;
+        let before = self.ledger.lost();
+        match hole.what {
+            HoleKind::RingLost { .. } => self.ledger.ring_lost_placed += hole.count,
+            HoleKind::ChannelFull => self.ledger.channel_lost += hole.count,
+            _ => {}
+        }
+        self.interval.records_lost += self.ledger.lost() - before;
+        let amount = u32::try_from(hole.count).unwrap_or(u32::MAX);
+        self.losses.add(hole.at_ns, amount);
+        push_bounded(&mut self.recent_holes, *hole, self.limits.recent_holes);
+    }
+
+    fn take_snapshot(&mut self, snapshot: &Snapshot) {
+        self.advance(snapshot.at_ns);
+        let before = self.ledger.lost();
+        self.ledger.absorb(snapshot);
+        self.interval.records_lost += self.ledger.lost().saturating_sub(before);
+        let mut all = Exact::default();
+        self.wqs.values_mut().for_each(|wq| wq.exact = None);
+        self.devices.values_mut().for_each(|device| device.exact = None);
+        for totals in &snapshot.totals {
+            all.add(totals);
+            // Totals make no row give way: those of a row that did so itself would come back with every snapshot.
+            let key = totals.context.key();
+            if self.processes.contains_key(&key)
+                || self.processes.len() < self.limits.processes
+                || key == Key::OTHER
+            {
+                self.row(totals.context).take_totals(totals);
+            }
+            if !totals.context.is_other() {
+                let id = totals.context.wq_id();
+                let device = totals.context.device;
+                let wq = self.wqs.entry(id).or_insert_with(|| Wq::new(id, device));
+                wq.exact.get_or_insert_default().add(totals);
+                let device = self.devices.entry(id.device).or_insert_with(|| Device::new(device));
+                device.exact.get_or_insert_default().add(totals);
+            }
+        }
+        self.exact = Some(all);
+        self.snapshot = Some(snapshot.clone());
+        self.count_hits();
+    }
+
+    fn count_hits(&mut self) {
+        let (Some(session), Some(snapshot)) = (&mut self.session, &self.snapshot) else { return };
+        for verdict in session.verdicts.iter_mut().filter(|v| v.state.attached()) {
+            verdict.hits = snapshot.ledger.hits(verdict.hook);
+        }
+    }
+
+    /// The row of an open file; makes room when there are too many, and is `other` when there is none to make.
+    fn row(&mut self, context: crate::event::Context) -> &mut Process {
+        let key = context.key();
+        if key == Key::OTHER {
+            return &mut self.other;
+        }
+        if !self.processes.contains_key(&key) {
+            if self.processes.len() >= self.limits.processes && !self.make_room() {
+                return &mut self.other;
+            }
+            self.processes.insert(key, Process::new(context, self.now_ns));
+        }
+        self.processes.get_mut(&key).unwrap_or(&mut self.other)
+    }
+
+    /// Folds the closed file that has been silent longest into `other`. False when all are open.
+    fn make_room(&mut self) -> bool {
+        let oldest = self
+            .processes
+            .values()
+            .filter(|p| p.closed)
+            .min_by_key(|p| p.last_fault_ns.unwrap_or(p.first_seen_ns))
+            .map(Process::key);
+        let Some(gone) = oldest.and_then(|key| self.processes.remove(&key)) else { return false };
+        self.other.counts.merge(&gone.counts);
+        self.other.interval_faults += gone.interval_faults;
+        self.other.interval_failures += gone.interval_failures;
+        if let Some(latency) = &gone.latency {
+            self.with_histograms -= 1;
+            self.other.latency.get_or_insert_default().merge(latency);
+            if let Some(wq) = self.wqs.get_mut(&gone.context.wq_id()) {
+                wq.rest.merge(latency);
+            }
+        }
+        true
+    }
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, limit: usize) {
+    while queue.len() >= limit.max(1) {
+        queue.pop_front();
+    }
+    queue.push_back(item);
+}
+
+#[cfg(test)]
+mod tests;

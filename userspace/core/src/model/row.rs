@@ -1,0 +1,248 @@
+//! Rows of the model: open files, work queues, devices.
+
+use super::count::{Counts, Exact, best};
+use crate::event::{
+    Comm, Context, ContextTotals, CopyOutcome, DeviceId, DeviceInfo, DeviceKind, Fault, Key, WqId, WqInfo,
+};
+use crate::hist::{StageHistograms, Summary};
+use crate::rate::Rate;
+use crate::stages::Stage;
+
+/// One process's open file on one WQ.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub context: Context,
+    /// `None`: nobody was seen to open this file.
+    pub tgid: Option<u32>,
+    pub comm: Option<Comm>,
+    pub cgroup: Option<u64>,
+    pub cgroup_path: Option<String>,
+    /// Files the process has open on this WQ; the driver delivers to the first alone.
+    pub files: Option<u32>,
+    pub closed: bool,
+    /// Was open before tracing began.
+    pub existing: bool,
+    pub first_seen_ns: u64,
+    pub last_fault_ns: Option<u64>,
+    /// Counted from records.
+    pub counts: Counts,
+    /// Of them, since the last [`super::Model::next_interval`].
+    pub interval_faults: u64,
+    pub interval_failures: u64,
+    /// The kernel's exact totals, as of the last snapshot.
+    pub totals: Option<ContextTotals>,
+    /// The driver's own counters at the close.
+    pub driver_counters: Option<(u64, u64)>,
+    pub(super) rate: Rate,
+    pub(super) failure_rate: Rate,
+    pub(super) latency: Option<StageHistograms>,
+}
+
+impl Process {
+    pub(super) fn new(context: Context, now_ns: u64) -> Self {
+        Self {
+            context,
+            tgid: None,
+            comm: None,
+            cgroup: None,
+            cgroup_path: None,
+            files: None,
+            closed: false,
+            existing: false,
+            first_seen_ns: now_ns,
+            last_fault_ns: None,
+            counts: Counts::default(),
+            interval_faults: 0,
+            interval_failures: 0,
+            totals: None,
+            driver_counters: None,
+            rate: Rate::default(),
+            failure_rate: Rate::default(),
+            latency: None,
+        }
+    }
+
+    /// What the kernel collects when its own table is full, and what the model folds together.
+    pub(super) fn collecting() -> Self {
+        let key = Key::OTHER;
+        let context = Context {
+            device: DeviceId::new(DeviceKind::Unknown, key.device),
+            wq: key.wq,
+            pasid: key.pasid,
+            opened_ns: std::num::NonZeroU64::new(key.opened_ns),
+        };
+        Self::new(context, 0)
+    }
+
+    #[must_use]
+    pub const fn key(&self) -> Key {
+        self.context.key()
+    }
+
+    /// Faults whose service ended: exact up to the last snapshot, and what records have told since.
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        best(self.counts.faults, self.totals.as_ref().map(|t| t.served))
+    }
+
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        best(self.counts.failed, self.totals.as_ref().map(|t| t.failed))
+    }
+
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        best(self.counts.delivered, self.totals.as_ref().map(|t| t.delivered))
+    }
+
+    /// Handed to the worker and not yet served, at the last snapshot.
+    #[must_use]
+    pub fn pending(&self) -> Option<u64> {
+        self.totals.as_ref().map(|t| t.queued.saturating_sub(t.served))
+    }
+
+    #[must_use]
+    pub fn records_lost(&self) -> Option<u64> {
+        self.totals.as_ref().map(|t| t.records_lost)
+    }
+
+    /// Latencies of this file; `None` when it shares those of [`super::Model::other`] or had no fault.
+    #[must_use]
+    pub const fn latency(&self) -> Option<&StageHistograms> {
+        self.latency.as_ref()
+    }
+
+    /// Figures as of the last refresh.
+    #[must_use]
+    pub fn summary(&self, stage: Stage) -> Option<Summary> {
+        self.latency.as_ref()?.summary(stage)
+    }
+
+    pub(super) fn add(&mut self, fault: &Fault) {
+        self.counts.add(fault);
+        if fault.tgid.is_some() && !self.context.is_other() {
+            self.tgid = fault.tgid;
+        }
+        self.learn(fault.context.device);
+        self.last_fault_ns = Some(self.last_fault_ns.unwrap_or(0).max(fault.at_ns));
+        if fault.marks.end_missing {
+            return;
+        }
+        self.interval_faults += 1;
+        self.rate.add(fault.at_ns, 1);
+        if matches!(fault.copy, CopyOutcome::Short { .. }) {
+            self.interval_failures += 1;
+            self.failure_rate.add(fault.at_ns, 1);
+        }
+    }
+
+    /// The kind of this row's device, when a record tells it; the collecting row takes faults of any device.
+    fn learn(&mut self, device: DeviceId) {
+        if self.context.device.kind == DeviceKind::Unknown && self.context.device.id == device.id {
+            self.context.device = device;
+        }
+    }
+
+    pub(super) fn take_totals(&mut self, totals: &ContextTotals) {
+        self.tgid = totals.tgid.or(self.tgid);
+        if !totals.comm.is_empty() {
+            self.comm = Some(totals.comm);
+        }
+        self.cgroup = totals.cgroup.or(self.cgroup);
+        self.closed |= totals.closed;
+        self.learn(totals.context.device);
+        self.totals = Some(totals.clone());
+    }
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self::collecting()
+    }
+}
+
+/// One work queue.
+#[derive(Clone, Debug)]
+pub struct Wq {
+    pub id: WqId,
+    pub device: DeviceId,
+    /// Configuration, when the session tells it.
+    pub info: Option<WqInfo>,
+    pub counts: Counts,
+    pub exact: Option<Exact>,
+    pub(super) rate: Rate,
+    pub(super) failure_rate: Rate,
+    /// Latencies of files without histograms of their own.
+    pub(super) rest: StageHistograms,
+}
+
+impl Wq {
+    pub(super) fn new(id: WqId, device: DeviceId) -> Self {
+        Self {
+            id,
+            device,
+            info: None,
+            counts: Counts::default(),
+            exact: None,
+            rate: Rate::default(),
+            failure_rate: Rate::default(),
+            rest: StageHistograms::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        best(self.counts.faults, self.exact.map(|t| t.served))
+    }
+
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        best(self.counts.failed, self.exact.map(|t| t.failed))
+    }
+}
+
+/// One device.
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub device: DeviceId,
+    pub info: Option<DeviceInfo>,
+    pub counts: Counts,
+    pub exact: Option<Exact>,
+    /// Runs of the interrupt thread, time in it, entries it handed over.
+    pub interrupts: u64,
+    pub interrupt_busy_ns: u64,
+    pub interrupt_entries: u64,
+    /// Times the driver stored another SWERROR, and the last one's four qwords.
+    pub swerrors: u64,
+    pub last_swerror: Option<[u64; 4]>,
+    pub(super) rate: Rate,
+    pub(super) interrupt_rate: Rate,
+}
+
+impl Device {
+    pub(super) fn new(device: DeviceId) -> Self {
+        Self {
+            device,
+            info: None,
+            counts: Counts::default(),
+            exact: None,
+            interrupts: 0,
+            interrupt_busy_ns: 0,
+            interrupt_entries: 0,
+            swerrors: 0,
+            last_swerror: None,
+            rate: Rate::default(),
+            interrupt_rate: Rate::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        best(self.counts.faults, self.exact.map(|t| t.served))
+    }
+
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        best(self.counts.failed, self.exact.map(|t| t.failed))
+    }
+}

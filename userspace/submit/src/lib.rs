@@ -1,0 +1,54 @@
+//! Descriptor submission to a DSA work queue that this process has opened.
+//!
+//! Owns: the open file, its portal page, and all memory that the device may read or write on behalf of this process. Memory
+//! handed to the device lives until the file is closed (the driver drains the WQ then), is reached by volatile accesses only and
+//! can be named only by handles of the same [`WorkQueue`]; so submission is safe.
+//! Refuses: shared work queues (they need ENQCMD, whose status must be looked at), configuration, and statistics.
+//!
+//! ```no_run
+//! use dsascope_submit::{Operation, Presence, Work, WorkQueue};
+//! # fn main() -> Result<(), dsascope_submit::Error> {
+//! let queue = WorkQueue::open("/dev/dsa/wq0.0".as_ref())?;
+//! let record = queue.records(Presence::Absent, 1)?[0];
+//! queue.submit(&Work { operation: Operation::Noop, record: Some(record) })?;
+//! let completion = queue.wait(record, std::time::Duration::from_secs(1))?;
+//! # Ok(()) }
+//! ```
+
+mod memory;
+mod portal;
+mod queue;
+mod work;
+
+use std::{io, path::PathBuf};
+
+pub use portal::Submission;
+pub use queue::{Presence, Record, Span, WorkQueue};
+pub use work::{Batch, Operation, Work};
+
+/// Bytes of a page; completion records of [`WorkQueue::records`] have one each.
+pub const PAGE: usize = 4096;
+
+/// What went wrong, with the object it went wrong on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("opening work queue {}: {source}", .path.display())]
+    Open { path: PathBuf, source: io::Error },
+    #[error("mapping the portal of {}: {source}{}", .path.display(), portal_hint(.source))]
+    MapPortal { path: PathBuf, source: io::Error },
+    #[error("{operation} ({bytes} bytes): {source}")]
+    Memory { operation: &'static str, bytes: usize, source: io::Error },
+    #[error("memory of another work queue was used on {}", .path.display())]
+    ForeignMemory { path: PathBuf },
+    #[error("{operation}: {bytes} bytes at offset {offset} lie outside a span of {span} bytes")]
+    OutOfSpan { operation: &'static str, offset: usize, bytes: usize, span: usize },
+    #[error("{operation}: {problem}")]
+    Invalid { operation: &'static str, problem: String },
+}
+
+fn portal_hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::EPERM) => " (mapping a portal needs CAP_SYS_RAWIO)",
+        _ => "",
+    }
+}

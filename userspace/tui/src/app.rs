@@ -1,0 +1,381 @@
+//! The live view's state and its one updater. Keys, sizes, ticks and events come in one ordered stream of [`Input`]s; drawing reads
+//! what lies here and changes nothing.
+//!
+//! Refuses: clocks, terminals, files. Time comes with [`Event::Tick`].
+
+use std::collections::HashSet;
+
+use crossterm::event::KeyEvent;
+use dsascope_core::event::{Event, Fault, Key};
+use dsascope_core::model::{Header, Model};
+use dsascope_core::stages::Stage;
+
+use crate::faults::{self, Entry, Pick};
+use crate::keymap::{self, Command, Mode};
+use crate::layout::{self, Screen};
+use crate::rows::{self, Row, Sort};
+use crate::theme::Theme;
+use crate::view;
+
+/// A filter longer than this finds nothing more.
+const FILTER_CHARS: usize = 60;
+const SECOND_NS: u64 = 1_000_000_000;
+
+#[derive(Clone, Debug)]
+pub enum Input {
+    Key(KeyEvent),
+    Resize { width: u16, height: u16 },
+    Event(Box<Event>),
+}
+
+/// What the runner has to do after an update.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Actions {
+    pub redraw: bool,
+    pub quit: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Focus {
+    Processes,
+    Faults,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Overlay {
+    Help { scroll: usize },
+    Detail { fault: Box<Fault>, scroll: usize },
+}
+
+#[derive(Debug)]
+pub struct App {
+    theme: Theme,
+    width: u16,
+    height: u16,
+    focus: Focus,
+    overlay: Option<Overlay>,
+    filter: String,
+    editing: bool,
+    sort: Sort,
+    stage: Stage,
+    /// Row under the cursor; `None` is the row of all processes.
+    selected: Option<Key>,
+    first_row: usize,
+    pick: Pick,
+    /// Faults of this open file alone.
+    only: Option<Key>,
+    model: Model,
+    /// The model as it was when the screen was held.
+    frozen: Option<Box<Model>>,
+    /// Derived for display from the shown model.
+    header: Header,
+    rows: Vec<Row>,
+    entries: Vec<Entry>,
+    /// Events came since the derived data was made.
+    stale: bool,
+    shown_second: u64,
+}
+
+impl App {
+    pub fn new(theme: Theme, width: u16, height: u16, filter: &str) -> Self {
+        let model = Model::default();
+        Self {
+            theme,
+            width,
+            height,
+            focus: Focus::Processes,
+            overlay: None,
+            filter: filter.chars().take(FILTER_CHARS).collect(),
+            editing: false,
+            sort: Sort::default(),
+            stage: Stage::Service,
+            selected: None,
+            first_row: 0,
+            pick: Pick::default(),
+            only: None,
+            header: model.header(),
+            model,
+            frozen: None,
+            rows: Vec::new(),
+            entries: Vec::new(),
+            stale: false,
+            shown_second: 0,
+        }
+    }
+
+    pub fn update(&mut self, input: Input) -> Actions {
+        match input {
+            Input::Key(key) => match keymap::command(key, self.mode()) {
+                Some(Command::Quit) => Actions { quit: true, redraw: false },
+                Some(command) => {
+                    self.command(command);
+                    self.derive();
+                    Actions { redraw: true, quit: false }
+                }
+                None => Actions::default(),
+            },
+            Input::Resize { width, height } => {
+                (self.width, self.height) = (width, height);
+                self.derive();
+                Actions { redraw: true, quit: false }
+            }
+            Input::Event(event) => self.event(&event),
+        }
+    }
+
+    /// Events change the model at once and the screen with the next tick, so that a storm costs no more than its counting.
+    fn event(&mut self, event: &Event) -> Actions {
+        self.model.update(event);
+        let Event::Tick { now_ns } = event else {
+            self.stale = true;
+            return Actions { redraw: matches!(event, Event::Session(_)) && self.derive(), quit: false };
+        };
+        let second = now_ns / SECOND_NS;
+        if !self.stale && second == self.shown_second {
+            return Actions::default();
+        }
+        self.shown_second = second;
+        if self.frozen.is_some() {
+            // The header goes on: rates, loss and time are of now.
+            self.header = self.model.header();
+            return Actions { redraw: true, quit: false };
+        }
+        self.derive();
+        Actions { redraw: true, quit: false }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Quit => {}
+            Command::Help => {
+                self.overlay = match self.overlay {
+                    Some(Overlay::Help { .. }) => None,
+                    _ => Some(Overlay::Help { scroll: 0 }),
+                };
+            }
+            Command::Freeze => {
+                self.frozen = match self.frozen {
+                    Some(_) => None,
+                    None => Some(Box::new(self.model.clone())),
+                };
+            }
+            Command::FocusNext | Command::FocusPrevious => {
+                self.focus = match self.focus {
+                    Focus::Processes => Focus::Faults,
+                    Focus::Faults => Focus::Processes,
+                };
+            }
+            Command::Up => self.go(-1),
+            Command::Down => self.go(1),
+            Command::PageUp => self.go(-(self.page() as isize)),
+            Command::PageDown => self.go(self.page() as isize),
+            Command::First => self.go(isize::MIN),
+            Command::Last => self.go(isize::MAX),
+            Command::Open => self.open(),
+            Command::Back => self.back(),
+            Command::SortNext => self.sort = Sort::by(self.sort.column.step(1)),
+            Command::SortPrevious => self.sort = Sort::by(self.sort.column.step(-1)),
+            Command::SortReverse => self.sort.descending = !self.sort.descending,
+            Command::StageNext => self.stage = rows::step_stage(self.stage, 1),
+            Command::StagePrevious => self.stage = rows::step_stage(self.stage, -1),
+            Command::FilterEdit => self.editing = true,
+            Command::FilterType(c) if self.filter.chars().count() < FILTER_CHARS => self.filter.push(c),
+            Command::FilterType(_) => {}
+            Command::FilterErase => {
+                self.filter.pop();
+            }
+            Command::FilterAccept => self.editing = false,
+            Command::FilterClear => {
+                self.filter.clear();
+                self.editing = false;
+            }
+        }
+    }
+
+    /// Goes to the detail of the selected fault, or from a process to its faults.
+    fn open(&mut self) {
+        match self.focus {
+            Focus::Processes => {
+                self.only = self.selected;
+                self.focus = Focus::Faults;
+                self.pick = Pick::default();
+            }
+            Focus::Faults => {
+                let fault = self.fault_row().and_then(|row| self.entries.get(row)).map(|entry| entry.fault);
+                self.overlay = fault.map(|fault| Overlay::Detail { fault: Box::new(fault), scroll: 0 });
+            }
+        }
+    }
+
+    /// One step back: overlay, selection of a fault, one process's faults, filter.
+    fn back(&mut self) {
+        if self.overlay.take().is_some() {
+            return;
+        }
+        if self.focus == Focus::Faults && self.pick.is_chosen() {
+            self.pick = Pick::default();
+        } else if self.only.take().is_some() {
+            self.focus = Focus::Processes;
+        } else {
+            self.filter.clear();
+        }
+    }
+
+    fn go(&mut self, steps: isize) {
+        let height = self.page();
+        match &mut self.overlay {
+            Some(Overlay::Help { scroll }) => {
+                let lines = view::help_height(self.model.verdicts(), self.width);
+                *scroll = moved(*scroll, steps, lines, height);
+            }
+            Some(Overlay::Detail { scroll, fault }) => {
+                let lines = view::detail_height(&self.theme, fault, self.width);
+                *scroll = moved(*scroll, steps, lines, height);
+            }
+            None => match self.focus {
+                Focus::Processes => {
+                    let row = step(self.process_row(), steps, self.rows.len() + 1);
+                    self.selected = row.checked_sub(1).and_then(|row| self.rows.get(row)).map(|row| row.key);
+                }
+                Focus::Faults if !self.entries.is_empty() => {
+                    let row = step(self.fault_row().unwrap_or(0), steps, self.entries.len());
+                    self.pick.choose(&self.entries, row);
+                }
+                Focus::Faults => {}
+            },
+        }
+    }
+
+    /// Rows that a page key moves by, or that an overlay shows.
+    fn page(&self) -> usize {
+        let Screen::Panels(panels) = layout::screen(self.width, self.height) else { return 1 };
+        let rows = match (&self.overlay, self.focus) {
+            (Some(_), _) => usize::from(panels.footer.y.saturating_sub(panels.header.bottom() + 1)),
+            (None, Focus::Processes) => layout::table_rows(panels.processes),
+            (None, Focus::Faults) => layout::table_rows(panels.faults),
+        };
+        rows.max(1)
+    }
+
+    /// Brings what is drawn up to date with the model and the choices made. Returns true: it is to be drawn.
+    fn derive(&mut self) -> bool {
+        self.stale = false;
+        self.header = self.model.header();
+        let needle = self.filter.to_lowercase();
+        let model = self.frozen.as_deref_mut().unwrap_or(&mut self.model);
+        model.refresh();
+        self.rows = rows::collect(model, self.stage).filter(|row| row.matches(&needle)).collect();
+        self.sort.apply(&mut self.rows);
+        let shown: HashSet<Key> = self.rows.iter().map(|row| row.key).collect();
+        self.entries = faults::collect(model, self.only, &shown, &needle);
+        if let Screen::Panels(panels) = layout::screen(self.width, self.height) {
+            let height = layout::table_rows(panels.processes);
+            self.first_row = layout::scroll(self.first_row, self.process_row(), height, self.rows.len() + 1);
+            self.pick.scroll(&self.entries, layout::table_rows(panels.faults));
+        }
+        true
+    }
+
+    pub fn theme(&self) -> &Theme {
+        &self.theme
+    }
+
+    pub fn mode(&self) -> Mode {
+        match (self.editing, &self.overlay) {
+            (true, _) => Mode::Filter,
+            (false, Some(_)) => Mode::Overlay,
+            (false, None) => Mode::Normal,
+        }
+    }
+
+    pub fn focus(&self) -> Focus {
+        self.focus
+    }
+
+    pub fn overlay(&self) -> Option<&Overlay> {
+        self.overlay.as_ref()
+    }
+
+    pub fn filter(&self) -> &str {
+        &self.filter
+    }
+
+    pub fn sort(&self) -> Sort {
+        self.sort
+    }
+
+    pub fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// The model that is counting, also while the screen is held.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The model that the panels show.
+    pub fn shown(&self) -> &Model {
+        self.frozen.as_deref().unwrap_or(&self.model)
+    }
+
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Rows of processes, filtered and in order; the table shows the row of all processes above them.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Faults, filtered, newest first.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub fn selected(&self) -> Option<Key> {
+        self.selected
+    }
+
+    pub fn only(&self) -> Option<Key> {
+        self.only
+    }
+
+    /// Position of the cursor in the process table: 0 is the row of all processes, also when the selected one is filtered away.
+    pub fn process_row(&self) -> usize {
+        let row = self.selected.and_then(|key| self.rows.iter().position(|row| row.key == key));
+        row.map_or(0, |row| row + 1)
+    }
+
+    pub fn first_row(&self) -> usize {
+        self.first_row
+    }
+
+    /// Position of the cursor in the fault table; `None` without faults.
+    pub fn fault_row(&self) -> Option<usize> {
+        self.pick.row(&self.entries)
+    }
+
+    pub fn first_fault(&self) -> usize {
+        self.pick.first()
+    }
+
+    /// Whether the fault table follows the newest.
+    pub fn follows(&self) -> bool {
+        !self.pick.is_chosen()
+    }
+}
+
+/// `row` moved by `steps` and kept below `count`.
+fn step(row: usize, steps: isize, count: usize) -> usize {
+    row.saturating_add_signed(steps).min(count.saturating_sub(1))
+}
+
+/// A first line moved by `steps` so that a page of `height` of `lines` stays full.
+fn moved(first: usize, steps: isize, lines: usize, height: usize) -> usize {
+    first.saturating_add_signed(steps).min(lines.saturating_sub(height))
+}

@@ -1,0 +1,78 @@
+//! The table of recent faults: which are shown, and where the cursor stands while new ones arrive.
+
+use std::collections::HashSet;
+
+use dsascope_core::event::{Fault, Key};
+use dsascope_core::model::Model;
+
+use crate::layout;
+use crate::rows::contains;
+use crate::words;
+
+/// A fault with what its row needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Number of the fault in the session, from 0.
+    pub number: u64,
+    pub fault: Fault,
+    pub command: String,
+}
+
+/// Recent faults of `only` (or of every file) that fit the filter, newest first: those of a row that fits, and those whose operation or
+/// outcome does. `needle` is lower case.
+pub(crate) fn collect(model: &Model, only: Option<Key>, rows: &HashSet<Key>, needle: &str) -> Vec<Entry> {
+    let fits = |fault: &(u64, &Fault)| {
+        let key = fault.1.context.key();
+        only.is_none_or(|only| key == only) && (rows.contains(&key) || matches(fault.1, needle))
+    };
+    let entries = model.recent_numbers().rev().zip(model.recent_faults().rev());
+    let entries = entries.filter(fits).map(|(number, fault)| Entry {
+        number,
+        fault: *fault,
+        command: model
+            .process(fault.context.key())
+            .and_then(|p| p.comm)
+            .map(|comm| comm.to_string())
+            .unwrap_or_default(),
+    });
+    entries.collect()
+}
+
+fn matches(fault: &Fault, needle: &str) -> bool {
+    contains(&words::operation(fault), needle) || contains(words::outcome(fault), needle)
+}
+
+/// The cursor: it follows the newest fault until it is moved, and then stays on its fault for as long as that is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pick {
+    chosen: Option<u64>,
+    first: usize,
+}
+
+impl Pick {
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.chosen.is_some()
+    }
+
+    /// Chooses the fault in `row`; the first row means following the newest again.
+    pub(crate) fn choose(&mut self, entries: &[Entry], row: usize) {
+        self.chosen = if row == 0 { None } else { entries.get(row).map(|entry| entry.number) };
+    }
+
+    /// The chosen fault's row, or the nearest older one's when it is gone.
+    pub(crate) fn row(&self, entries: &[Entry]) -> Option<usize> {
+        let last = entries.len().checked_sub(1)?;
+        let Some(number) = self.chosen else { return Some(0) };
+        Some(entries.partition_point(|entry| entry.number > number).min(last))
+    }
+
+    pub(crate) fn first(&self) -> usize {
+        self.first
+    }
+
+    /// Moves the view so that the cursor is in it.
+    pub(crate) fn scroll(&mut self, entries: &[Entry], height: usize) {
+        let row = self.row(entries).unwrap_or(0);
+        self.first = layout::scroll(self.first, row, height, entries.len());
+    }
+}

@@ -1,0 +1,176 @@
+//! Keys become commands here, before any panel sees them. Owns the one table of bindings, which the footer and the help draw from.
+//!
+//! Refuses: state. What a key means depends on the [`Mode`] alone.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+
+/// What the keyboard speaks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Panels.
+    Normal,
+    /// The line after `/`.
+    Filter,
+    /// Help or a fault's detail.
+    Overlay,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    Quit,
+    Help,
+    Freeze,
+    FocusNext,
+    FocusPrevious,
+    Up,
+    Down,
+    PageUp,
+    PageDown,
+    First,
+    Last,
+    Open,
+    /// Closes the overlay, else clears the filter.
+    Back,
+    SortNext,
+    SortPrevious,
+    SortReverse,
+    StageNext,
+    StagePrevious,
+    FilterEdit,
+    FilterType(char),
+    FilterErase,
+    FilterAccept,
+    FilterClear,
+}
+
+/// One row of the help: keys as written, what they do.
+#[derive(Clone, Copy, Debug)]
+pub struct Binding {
+    pub keys: &'static str,
+    /// For the footer; empty when it has no place there.
+    pub short: &'static str,
+    pub long: &'static str,
+}
+
+const fn binding(keys: &'static str, short: &'static str, long: &'static str) -> Binding {
+    Binding { keys, short, long }
+}
+
+/// In the order of the footer: most needed first, since a narrow one is cut at the right.
+pub const NORMAL: &[Binding] = &[
+    binding("q", "quit", "quit (also Ctrl-C)"),
+    binding("?", "help", "this help"),
+    binding("Tab", "focus", "go to the next panel (Shift-Tab: previous)"),
+    binding("Enter", "detail", "decode the selected fault; in processes: go to its faults"),
+    binding("/", "filter", "filter by pid, command, cgroup, WQ, PASID or operation; Esc clears"),
+    binding("s S", "sort", "sort by the next column / turn the order (< > choose the column)"),
+    binding("t", "stage", "choose the stage shown in p50, p99 and max (T: back)"),
+    binding("Space", "freeze", "hold the screen still; events are still counted"),
+    binding("Up Down", "", "select a row (also k j, PgUp PgDn, Home End)"),
+    binding("Esc", "", "close what is open; go back to following the newest fault; clear the filter"),
+];
+
+pub const FILTER: &[Binding] =
+    &[binding("Enter", "keep", ""), binding("Esc", "clear", ""), binding("Backspace", "erase", "")];
+
+pub const OVERLAY: &[Binding] = &[
+    binding("Esc", "close", ""),
+    binding("Up Down", "scroll", ""),
+    binding("PgUp PgDn", "page", ""),
+    binding("q", "quit", ""),
+];
+
+pub fn bindings(mode: Mode) -> &'static [Binding] {
+    match mode {
+        Mode::Normal => NORMAL,
+        Mode::Filter => FILTER,
+        Mode::Overlay => OVERLAY,
+    }
+}
+
+/// The command of a key, if it has one in this mode.
+pub fn command(key: KeyEvent, mode: Mode) -> Option<Command> {
+    if key.kind == KeyEventKind::Release {
+        return None;
+    }
+    if key.modifiers.contains(KeyModifiers::CONTROL) {
+        return match key.code {
+            KeyCode::Char('c') => Some(Command::Quit),
+            KeyCode::Char('u') if mode == Mode::Filter => Some(Command::FilterClear),
+            _ => None,
+        };
+    }
+    if key.modifiers.intersects(KeyModifiers::ALT | KeyModifiers::SUPER | KeyModifiers::META) {
+        return None;
+    }
+    if mode == Mode::Filter {
+        return match key.code {
+            KeyCode::Enter => Some(Command::FilterAccept),
+            KeyCode::Esc => Some(Command::FilterClear),
+            KeyCode::Backspace => Some(Command::FilterErase),
+            KeyCode::Char(c) => Some(Command::FilterType(c)),
+            _ => None,
+        };
+    }
+    let moves = match key.code {
+        KeyCode::Char('q') => Some(Command::Quit),
+        KeyCode::Char('?') => Some(Command::Help),
+        KeyCode::Esc => Some(Command::Back),
+        KeyCode::Up | KeyCode::Char('k') => Some(Command::Up),
+        KeyCode::Down | KeyCode::Char('j') => Some(Command::Down),
+        KeyCode::PageUp => Some(Command::PageUp),
+        KeyCode::PageDown => Some(Command::PageDown),
+        KeyCode::Home | KeyCode::Char('g') => Some(Command::First),
+        KeyCode::End | KeyCode::Char('G') => Some(Command::Last),
+        _ => None,
+    };
+    if moves.is_some() || mode == Mode::Overlay {
+        return moves.or(match key.code {
+            KeyCode::Enter => Some(Command::Back),
+            KeyCode::Char(' ') => Some(Command::PageDown),
+            _ => None,
+        });
+    }
+    match key.code {
+        KeyCode::Char(' ') => Some(Command::Freeze),
+        KeyCode::Tab => Some(Command::FocusNext),
+        KeyCode::BackTab => Some(Command::FocusPrevious),
+        KeyCode::Enter => Some(Command::Open),
+        KeyCode::Char('/') => Some(Command::FilterEdit),
+        KeyCode::Char('s' | '>') => Some(Command::SortNext),
+        KeyCode::Char('<') => Some(Command::SortPrevious),
+        KeyCode::Char('S') => Some(Command::SortReverse),
+        KeyCode::Char('t') => Some(Command::StageNext),
+        KeyCode::Char('T') => Some(Command::StagePrevious),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn press(code: KeyCode) -> KeyEvent {
+        KeyEvent::new(code, KeyModifiers::NONE)
+    }
+
+    #[test]
+    fn letters_are_text_while_filtering() {
+        assert_eq!(command(press(KeyCode::Char('q')), Mode::Filter), Some(Command::FilterType('q')));
+        assert_eq!(command(press(KeyCode::Char('q')), Mode::Normal), Some(Command::Quit));
+    }
+
+    #[test]
+    fn control_c_quits_everywhere() {
+        let key = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+        for mode in [Mode::Normal, Mode::Filter, Mode::Overlay] {
+            assert_eq!(command(key, mode), Some(Command::Quit));
+        }
+    }
+
+    #[test]
+    fn releases_do_nothing() {
+        let key = KeyEvent::new_with_kind(KeyCode::Char('q'), KeyModifiers::NONE, KeyEventKind::Release);
+        assert_eq!(command(key, Mode::Normal), None);
+    }
+}

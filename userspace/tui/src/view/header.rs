@@ -1,0 +1,175 @@
+//! Host, kernel and devices; rates; totals and loss; probes. A row each.
+
+use dsascope_core::event::{SessionInfo, VerdictState};
+use dsascope_core::ledger::Balance;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use crate::app::App;
+use crate::format::{count, elapsed, optional_duration, rate};
+use crate::view::cut;
+
+pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
+    let lines = [host(app, area.width), rates(app, area.width), loss(app), probes(app)];
+    for (row, line) in lines.into_iter().enumerate().take(usize::from(area.height)) {
+        let line = cut(line, usize::from(area.width));
+        frame.render_widget(line, Rect { y: area.y + row as u16, height: 1, ..area });
+    }
+}
+
+fn host(app: &App, width: u16) -> Line<'static> {
+    let theme = app.theme();
+    let mut line = Line::from(Span::styled("dsascope", theme.strong()));
+    let Some(session) = app.model().session() else {
+        line.push_span(Span::styled("  attaching", theme.dim()));
+        return line;
+    };
+    line.push_span(Span::raw(format!("  {}  {}  ", session.host, session.kernel)));
+    line.push_span(Span::styled(devices(session), theme.dim()));
+    let mut end = Vec::new();
+    if app.is_frozen() {
+        end.push(Span::styled("FROZEN ", theme.warn()));
+    }
+    if let Some(uptime) = app.header().uptime_ns {
+        end.push(Span::raw(elapsed(uptime)));
+    }
+    push_right(line, end, width)
+}
+
+fn devices(session: &SessionInfo) -> String {
+    if session.devices.is_empty() {
+        return "no device".into();
+    }
+    let names = session.devices.iter().map(|device| match device.event_log_size {
+        Some(entries) => format!("{} log {entries}", device.device),
+        None => format!("{} no event log", device.device),
+    });
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Puts `end` at the right edge; the line gives way when both do not fit.
+fn push_right(line: Line<'static>, end: Vec<Span<'static>>, width: u16) -> Line<'static> {
+    let end_width: usize = end.iter().map(Span::width).sum();
+    let room = usize::from(width).saturating_sub(end_width + 1);
+    let mut line = cut(line, room);
+    let fill = usize::from(width).saturating_sub(line.width() + end_width);
+    line.push_span(Span::raw(" ".repeat(fill)));
+    line.spans.extend(end);
+    line
+}
+
+/// Label and value, the next beside the last for as long as they fit whole.
+fn rates(app: &App, width: u16) -> Line<'static> {
+    let theme = app.theme();
+    let header = app.header();
+    let show = |value: Option<f64>| value.map_or_else(|| "-".into(), rate);
+    let per_interrupt = match (header.faults_per_s, header.interrupts_per_s) {
+        (Some(faults), Some(interrupts)) if interrupts > 0.0 => rate(faults / interrupts),
+        _ => "-".into(),
+    };
+    let failing = header.failures_per_s.is_some_and(|rate| rate > 0.0);
+    let p99 = header.service.as_ref().map(|summary| summary.p99_ns);
+    let items = [
+        ("faults/s", show(header.faults_per_s), false),
+        ("failures/s", show(header.failures_per_s), failing),
+        ("interrupts/s", show(header.interrupts_per_s), false),
+        ("entries/interrupt", per_interrupt, false),
+        ("service p99", optional_duration(theme, p99), false),
+        ("waiting", header.pending.map_or_else(|| "-".into(), count), false),
+    ];
+    let mut line = Line::default();
+    for (label, value, bad) in items {
+        let style = if bad { theme.bad() } else { theme.strong() };
+        if line.width() + label.len() + 1 + value.chars().count() > usize::from(width) {
+            break;
+        }
+        line.push_span(Span::styled(format!("{label} "), theme.dim()));
+        line.push_span(Span::styled(format!("{value:<6} "), style));
+    }
+    line
+}
+
+/// Totals, and whether they are whole: loss by what was lost, in words and counts.
+fn loss(app: &App) -> Line<'static> {
+    let theme = app.theme();
+    let header = app.header();
+    let label = |text: &'static str| Span::styled(text, theme.dim());
+    let mut line = Line::from(vec![
+        label("total "),
+        Span::raw(format!("{} faults", count(header.faults))),
+        label(", "),
+        Span::styled(
+            format!("{} failed", count(header.failures)),
+            if header.failures > 0 { theme.bad() } else { theme.text() },
+        ),
+        label("   events "),
+    ]);
+    if header.records_lost == 0 && header.holes == 0 {
+        line.push_span(Span::styled("exact", theme.good()));
+        line.push_span(label(" (nothing lost)"));
+    } else if header.records_lost > 0 {
+        line.push_span(Span::styled(format!("LOST {}", lost_by_kind(app)), theme.bad()));
+        line.push_span(Span::raw("; totals exact"));
+    } else {
+        line.push_span(Span::styled(format!("{} holes", header.holes), theme.warn()));
+        line.push_span(label(" (stages not seen), nothing lost"));
+    }
+    if let Balance::Unbalanced { differences } = &header.balance {
+        let kinds: Vec<_> = differences.iter().map(|difference| difference.record.as_str()).collect();
+        line.push_span(Span::styled(format!("  BOOKS DISAGREE: {}", kinds.join(", ")), theme.bad()));
+    }
+    line
+}
+
+fn lost_by_kind(app: &App) -> String {
+    let lost = &app.model().ledger().kernel.lost;
+    let kinds = [
+        (lost.fault, "faults"),
+        (lost.interrupt, "interrupts"),
+        (lost.open, "opens"),
+        (lost.release, "closes"),
+        (lost.stage, "stages"),
+    ];
+    let words: Vec<_> = kinds.iter().filter(|(n, _)| *n > 0).map(|(n, kind)| format!("{n} {kind}")).collect();
+    if words.is_empty() { app.header().records_lost.to_string() } else { words.join(", ") }
+}
+
+/// The failing ones first, by name; then attach types with their counts. The help gives each verdict in full.
+fn probes(app: &App) -> Line<'static> {
+    let theme = app.theme();
+    let Some(session) = app.model().session() else { return Line::default() };
+    let wanted = session.verdicts.iter().filter(|v| v.state != VerdictState::NotWanted);
+    let (attached, missing): (Vec<_>, Vec<_>) = wanted.partition(|verdict| verdict.state.attached());
+    let mut line = Line::from(Span::styled("probes ", theme.dim()));
+    let total = attached.len() + missing.len();
+    if missing.is_empty() {
+        line.push_span(Span::styled(format!("all {total}"), theme.good()));
+    } else {
+        line.push_span(Span::styled(format!("{} of {total}", attached.len()), theme.warn()));
+    }
+    for verdict in missing {
+        let style = if verdict.required { theme.bad() } else { theme.warn() };
+        let need = if verdict.required { "REQUIRED " } else { "" };
+        line.push_span(Span::styled(
+            format!("  {need}{} {}", verdict.hook.name(), verdict.state.name()),
+            style,
+        ));
+    }
+    let mut by: Vec<(&str, usize)> = Vec::new();
+    for verdict in &attached {
+        let name = verdict.state.detail();
+        match by.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, n)) => *n += 1,
+            None => by.push((name, 1)),
+        }
+    }
+    by.sort_by_key(|(name, n)| (std::cmp::Reverse(*n), *name));
+    let by: Vec<_> = by.iter().map(|(name, n)| format!("{n} {name}")).collect();
+    // The least important last: a narrow screen cuts it.
+    line.push_span(Span::styled(
+        format!("  in {}  {}", crate::format::duration(theme, session.attach_ns), by.join(", ")),
+        theme.dim(),
+    ));
+    line
+}

@@ -1,0 +1,163 @@
+//! Latency of the selected row: a histogram of the chosen stage on a logarithmic axis, and the figures of every stage.
+
+use dsascope_core::hist::{Bar, StageHistograms};
+use dsascope_core::stages::Stage;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+
+use crate::app::App;
+use crate::format::{count, duration};
+
+/// Columns of the figures beside the histogram.
+const FIGURES_WIDTH: u16 = 45;
+/// Equal steps of the logarithm for each factor of ten.
+const BARS_PER_DECADE: u32 = 10;
+
+pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
+    let theme = app.theme();
+    let process = app.selected().and_then(|key| app.shown().process(key));
+    let (name, histograms) = match process {
+        Some(process) => {
+            let comm = process.comm.map(|comm| comm.to_string()).unwrap_or_default();
+            let pid = process.tgid.map_or_else(|| "?".into(), |tgid| tgid.to_string());
+            (format!("{comm} {pid} on {}", process.context.wq_id()), process.latency())
+        }
+        None => ("all".into(), Some(app.shown().latency())),
+    };
+    let title = format!("latency of {name}: {} time", app.stage().name());
+    super::draw_rule(theme, frame, area, &title, "", false);
+    let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
+    let Some(histograms) = histograms else {
+        return draw_note(
+            app,
+            frame,
+            body,
+            "no histogram of its own: no fault yet, or counted under \"all\" alone",
+        );
+    };
+    let left = Rect { width: area.width.saturating_sub(FIGURES_WIDTH + 2), ..body };
+    let right = Rect { x: left.right() + 2, width: area.width.saturating_sub(left.width + 2), ..body };
+    match histograms.get(app.stage()) {
+        Some(latency) => draw_bars(app, frame, left, &latency.bars(BARS_PER_DECADE)),
+        None => draw_note(app, frame, left, "nothing measured"),
+    }
+    draw_figures(app, frame, right, histograms);
+}
+
+fn draw_note(app: &App, frame: &mut Frame<'_>, area: Rect, text: &'static str) {
+    let text = crate::format::fit(text, usize::from(area.width).saturating_sub(2));
+    frame.render_widget(
+        Line::styled(format!("  {text}"), app.theme().dim()),
+        Rect { height: area.height.min(1), ..area },
+    );
+}
+
+/// Bars as columns, with the largest count at the left and the range below.
+fn draw_bars(app: &App, frame: &mut Frame<'_>, area: Rect, bars: &[Bar]) {
+    let theme = app.theme();
+    let rows = area.height.saturating_sub(1);
+    let room = usize::from(area.width.saturating_sub(7));
+    let (Some(first), Some(last)) = (bars.first(), bars.last()) else { return };
+    if rows == 0 || room == 0 {
+        return;
+    }
+    let bars = joined(bars, room);
+    let cells = (room / bars.len()).clamp(1, 4);
+    let most = bars.iter().map(|bar| bar.count).max().unwrap_or(0).max(1);
+    for row in 0..rows {
+        let label = match row {
+            0 => count(most),
+            _ if row + 1 == rows => "0".into(),
+            _ => String::new(),
+        };
+        let mut line = Line::from(Span::styled(format!("{label:>5} "), theme.dim()));
+        let below = u64::from(rows - 1 - row) * 8;
+        let text: String = bars
+            .iter()
+            .map(|bar| theme.column_cell(eighths(bar.count, most, rows, below)).repeat(cells))
+            .collect();
+        line.push_span(Span::styled(text, theme.bar()));
+        frame.render_widget(line, Rect { y: area.y + row, height: 1, ..area });
+    }
+    let (from, to) = (duration(theme, first.from_ns), duration(theme, last.to_ns));
+    let width = cells * bars.len();
+    let fill = width.saturating_sub(from.chars().count() + to.chars().count()).max(1);
+    let axis = format!("      {from}{}{to}", theme.rule().repeat(fill));
+    frame.render_widget(Line::styled(axis, theme.dim()), Rect { y: area.y + rows, height: 1, ..area });
+}
+
+/// How full the cell above `below` eighths is. A bar that holds anything shows at least one eighth.
+fn eighths(count: u64, most: u64, rows: u16, below: u64) -> usize {
+    if count == 0 {
+        return 0;
+    }
+    let full = (count as f64 / most as f64 * f64::from(rows) * 8.0).round() as u64;
+    usize::try_from(full.max(1).saturating_sub(below).min(8)).unwrap_or(8)
+}
+
+/// Neighbours put together until no more than `room` bars are left.
+fn joined(bars: &[Bar], room: usize) -> Vec<Bar> {
+    let group = bars.len().div_ceil(room).max(1);
+    let join = |bars: &[Bar]| Bar {
+        from_ns: bars.first().map_or(0, |bar| bar.from_ns),
+        to_ns: bars.last().map_or(0, |bar| bar.to_ns),
+        count: bars.iter().map(|bar| bar.count).sum(),
+    };
+    bars.chunks(group).map(join).collect()
+}
+
+/// p50, p90, p99, p99.9 and max of each stage; the chosen one is marked. The stages of the whole come last, where there is room.
+fn draw_figures(app: &App, frame: &mut Frame<'_>, area: Rect, histograms: &StageHistograms) {
+    let theme = app.theme();
+    let titles = format!("{:11}{:>6} {:>6} {:>6} {:>6} {:>6}", "", "P50", "P90", "P99", "P99.9", "MAX");
+    let mut lines = vec![Line::styled(titles, theme.columns())];
+    // With little room the chosen stage comes first.
+    let room = usize::from(area.height.saturating_sub(1));
+    let mut stages = Stage::ALL.to_vec();
+    if room < stages.len() {
+        stages.rotate_left(app.stage().index());
+    }
+    for stage in stages.into_iter().take(room) {
+        let chosen = stage == app.stage();
+        let mark = if chosen { "*" } else { " " };
+        let style = if chosen { theme.title(true) } else { theme.text() };
+        let figures = match histograms.summary(stage) {
+            Some(s) => [s.p50_ns, s.p90_ns, s.p99_ns, s.p999_ns, s.max_ns].map(|ns| duration(theme, ns)),
+            None => ["-", "-", "-", "-", "-"].map(String::from),
+        };
+        let [p50, p90, p99, p999, max] = figures;
+        let text = format!("{mark}{:9} {p50:>6} {p90:>6} {p99:>6} {p999:>6} {max:>6}", stage.name());
+        lines.push(Line::styled(text, style));
+    }
+    for (row, line) in lines.into_iter().enumerate().take(usize::from(area.height)) {
+        frame.render_widget(line, Rect { y: area.y + row as u16, height: 1, ..area });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_bar_fills_all_rows_and_the_smallest_still_shows() {
+        for rows in 1..20 {
+            for row in 0..rows {
+                assert_eq!(eighths(1000, 1000, rows, u64::from(row) * 8), 8);
+            }
+            assert_eq!(eighths(1, 1_000_000, rows, 0), 1);
+            assert_eq!(eighths(0, 1_000_000, rows, 0), 0);
+        }
+    }
+
+    #[test]
+    fn joining_keeps_every_count() {
+        let bars: Vec<_> = (0..25).map(|n| Bar { from_ns: n, to_ns: n + 1, count: n }).collect();
+        for room in 1..30 {
+            let joined = joined(&bars, room);
+            assert!(joined.len() <= room);
+            assert_eq!(joined.iter().map(|bar| bar.count).sum::<u64>(), 300);
+            assert_eq!((joined[0].from_ns, joined[joined.len() - 1].to_ns), (0, 25));
+        }
+    }
+}

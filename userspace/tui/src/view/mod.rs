@@ -1,0 +1,137 @@
+//! Drawing: each panel a file, each a function of the [`App`] that changes nothing.
+
+mod detail;
+mod faults;
+mod footer;
+mod header;
+mod help;
+mod latency;
+mod processes;
+mod table;
+
+use dsascope_core::event::Fault;
+use dsascope_core::probe::Verdict;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Clear;
+
+use crate::app::{App, Overlay};
+use crate::format::fit;
+use crate::layout::{self, MIN_HEIGHT, MIN_WIDTH, Screen};
+use crate::theme::Theme;
+
+/// Draws the whole screen.
+pub fn draw(app: &App, frame: &mut Frame<'_>) {
+    let area = frame.area();
+    let panels = match layout::screen(area.width, area.height) {
+        Screen::TooSmall => return too_small(app.theme(), frame),
+        Screen::Panels(panels) => panels,
+    };
+    header::draw(app, frame, panels.header);
+    footer::draw(app, frame, panels.footer);
+    let body = Rect::new(0, panels.header.bottom(), area.width, panels.footer.y - panels.header.bottom());
+    match app.overlay() {
+        Some(Overlay::Help { scroll }) => {
+            overlay(
+                app.theme(),
+                frame,
+                body,
+                "help",
+                &help::lines(app.theme(), app.model().verdicts(), body.width),
+                *scroll,
+            );
+        }
+        Some(Overlay::Detail { fault, scroll }) => {
+            let process = app.shown().process(fault.context.key());
+            let lines = detail::lines(app.theme(), fault, process, body.width);
+            overlay(app.theme(), frame, body, "fault", &lines, *scroll);
+        }
+        None => {
+            processes::draw(app, frame, panels.processes);
+            faults::draw(app, frame, panels.faults);
+            if !panels.latency.is_empty() {
+                latency::draw(app, frame, panels.latency);
+            }
+        }
+    }
+}
+
+fn too_small(theme: &Theme, frame: &mut Frame<'_>) {
+    let area = frame.area();
+    if area.is_empty() {
+        return;
+    }
+    let text =
+        format!("{}x{} is too small: need {MIN_WIDTH}x{MIN_HEIGHT} (q quits)", area.width, area.height);
+    let row = Rect { y: area.y + area.height / 2, height: 1, ..area };
+    frame.render_widget(Line::styled(text, theme.warn()), row);
+}
+
+/// Lines that may be more than fit, with a title that says where one is.
+fn overlay(theme: &Theme, frame: &mut Frame<'_>, area: Rect, title: &str, lines: &[Line<'_>], scroll: usize) {
+    frame.render_widget(Clear, area);
+    let rows = usize::from(area.height.saturating_sub(1));
+    let first = scroll.min(lines.len().saturating_sub(rows));
+    let last = (first + rows).min(lines.len());
+    let place = if lines.len() > rows {
+        format!("lines {}-{last} of {}", first + 1, lines.len())
+    } else {
+        String::new()
+    };
+    draw_rule(theme, frame, area, title, &place, true);
+    for (row, line) in lines[first..last].iter().enumerate() {
+        frame.render_widget(line, Rect::new(area.x, area.y + 1 + row as u16, area.width, 1));
+    }
+}
+
+/// The line cut to `room` columns; cut text ends in `~`.
+fn cut(line: Line<'static>, room: usize) -> Line<'static> {
+    let mut short = Line::default();
+    for span in line.spans {
+        let left = room - short.width();
+        if span.width() > left {
+            short.push_span(Span::styled(fit(&span.content, left), span.style));
+            break;
+        }
+        short.push_span(span);
+    }
+    short
+}
+
+/// Lines of the help at this width.
+pub(crate) fn help_height(verdicts: &[Verdict], width: u16) -> usize {
+    help::lines(&Theme::PLAIN, verdicts, width).len()
+}
+
+/// Lines of a fault's detail at this width.
+pub(crate) fn detail_height(theme: &Theme, fault: &Fault, width: u16) -> usize {
+    detail::lines(theme, fault, None, width).len()
+}
+
+/// A panel's first row: `── title ───────── note ──`.
+fn draw_rule(theme: &Theme, frame: &mut Frame<'_>, area: Rect, title: &str, note: &str, focused: bool) {
+    if area.is_empty() {
+        return;
+    }
+    let width = usize::from(area.width);
+    let mark = if focused { ">" } else { theme.rule() };
+    let title = fit(title, width.saturating_sub(4));
+    let used = 4 + title.chars().count();
+    let note_room = width.saturating_sub(used + 3);
+    let note = fit(note, note_room);
+    let note_width = if note.is_empty() { 0 } else { note.chars().count() + 3 };
+    let mut spans = vec![
+        Span::styled(theme.rule(), theme.dim()),
+        Span::styled(mark, theme.title(focused)),
+        Span::raw(" "),
+        Span::styled(title, theme.title(focused)),
+        Span::raw(" "),
+        Span::styled(theme.rule().repeat(width.saturating_sub(used + note_width)), theme.dim()),
+    ];
+    if !note.is_empty() {
+        spans.push(Span::raw(format!(" {note} ")));
+        spans.push(Span::styled(theme.rule(), theme.dim()));
+    }
+    frame.render_widget(Line::from(spans), Rect { height: 1, ..area });
+}

@@ -1,0 +1,153 @@
+//! The process table: a row for each open file of a process on a WQ, below a row for all of them.
+
+use dsascope_core::hist::Summary;
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::Line;
+
+use super::table::{Column, draw_row, widths};
+use crate::app::{App, Focus};
+use crate::format::{count, fit, fit_end, optional_duration, rate};
+use crate::rows::Row;
+
+/// In the order of [`crate::rows::Column`].
+pub(super) const COLUMNS: [Column; 11] = [
+    Column::right("PID", 7),
+    Column::left("COMMAND", 12).growing(1, 15),
+    Column::left("CGROUP", 7).growing(6, 60),
+    Column::right("PASID", 5).growing(1, 7),
+    Column::left("WQ", 5).growing(1, 7),
+    Column::right("/s", 4).growing(1, 6),
+    Column::right("FAULTS", 6).growing(1, 8),
+    Column::right("FAIL", 4).growing(1, 6),
+    Column::right("P50", 6).growing(1, 7),
+    Column::right("P99", 6).growing(1, 7),
+    Column::right("MAX", 6).growing(1, 7),
+];
+
+const CGROUP: usize = 2;
+
+pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
+    let theme = app.theme();
+    let focused = app.focus() == Focus::Processes;
+    let title = format!("processes: p50, p99, max of the {} time", app.stage().name());
+    super::draw_rule(theme, frame, area, &title, &note(app), focused);
+    let widths = widths(&COLUMNS, area.width);
+    let sort = app.sort();
+    let titles: Vec<(String, Style)> = COLUMNS
+        .iter()
+        .enumerate()
+        .map(|(index, column)| {
+            if index != sort.column.index() {
+                return (column.title.into(), theme.columns());
+            }
+            let mark = theme.order(sort.descending);
+            let text = if column.right {
+                format!("{mark}{}", column.title)
+            } else {
+                format!("{}{mark}", column.title)
+            };
+            (text, theme.title(true))
+        })
+        .collect();
+    if area.height < 2 {
+        return;
+    }
+    let line = |row: u16| Rect { y: area.y + row, height: 1, ..area };
+    draw_row(frame, line(1), &COLUMNS, &widths, &titles, Style::new());
+    let visible = crate::layout::table_rows(area);
+    if app.rows().is_empty() && visible > 1 {
+        let text = format!("  {}", nothing(app));
+        frame.render_widget(Line::styled(fit(&text, usize::from(area.width)), theme.dim()), line(3));
+    }
+    for place in 0..visible {
+        let index = app.first_row() + place;
+        let cells = match index.checked_sub(1) {
+            None => all(app),
+            Some(index) => match app.rows().get(index) {
+                Some(row) => cells(app, row, widths[CGROUP]),
+                None => break,
+            },
+        };
+        let style = if index == app.process_row() { theme.selected(focused) } else { theme.text() };
+        draw_row(frame, line(2 + place as u16), &COLUMNS, &widths, &cells, style);
+    }
+}
+
+/// Why the table is empty.
+fn nothing(app: &App) -> &'static str {
+    let no_device = app.model().session().is_some_and(|session| session.devices.is_empty());
+    if app.shown().processes().len() > 0 {
+        "no process fits the filter (Esc clears it)"
+    } else if no_device {
+        "no DSA or IAA device here: `dsascope doctor` says what to do"
+    } else {
+        "no process has a work queue open"
+    }
+}
+
+/// A path that is too long by its last part, which says most.
+fn cgroup(path: &str, width: usize) -> String {
+    if path.chars().count() <= width {
+        return path.to_owned();
+    }
+    let last = path.rsplit('/').next().unwrap_or(path);
+    if last.chars().count() <= width { fit_end(path, width) } else { fit(last, width) }
+}
+
+fn note(app: &App) -> String {
+    let shown = app.rows().len();
+    let filter =
+        if app.filter().is_empty() { String::new() } else { format!("filter \"{}\": ", app.filter()) };
+    match (shown, app.filter().is_empty()) {
+        (0, _) => format!("{filter}none"),
+        (1, _) => format!("{filter}1 row"),
+        _ => format!("{filter}{shown} rows"),
+    }
+}
+
+fn all(app: &App) -> Vec<(String, Style)> {
+    let header = app.header();
+    let theme = app.theme();
+    let mut cells: Vec<(String, Style)> =
+        ["", "all", "", "", ""].into_iter().map(|text| (text.into(), theme.strong())).collect();
+    let summary = app.shown().latency().summary(app.stage());
+    numbers(app, &mut cells, header.faults_per_s, header.faults, header.failures, summary.as_ref());
+    cells
+}
+
+fn cells(app: &App, row: &Row, cgroup_width: u16) -> Vec<(String, Style)> {
+    let theme = app.theme();
+    let plain = if row.closed { theme.dim() } else { theme.text() };
+    let command = if row.closed { format!("{} (closed)", row.command) } else { row.command.clone() };
+    let mut cells = vec![
+        (row.tgid.map_or_else(|| "?".into(), |tgid| tgid.to_string()), plain),
+        (command, plain),
+        (cgroup(&row.cgroup, usize::from(cgroup_width)), theme.dim()),
+        (row.key.pasid.to_string(), plain),
+        (row.wq().to_string(), plain),
+    ];
+    numbers(app, &mut cells, row.faults_per_s, row.faults, row.failures, row.latency.as_ref());
+    cells
+}
+
+fn numbers(
+    app: &App,
+    cells: &mut Vec<(String, Style)>,
+    per_s: Option<f64>,
+    faults: u64,
+    failures: u64,
+    latency: Option<&Summary>,
+) {
+    let theme = app.theme();
+    let time = |ns: Option<u64>| (optional_duration(theme, ns), theme.text());
+    cells.extend([
+        (per_s.map_or_else(|| "-".into(), rate), theme.text()),
+        (count(faults), theme.text()),
+        (count(failures), if failures > 0 { theme.bad() } else { theme.text() }),
+        time(latency.map(|s| s.p50_ns)),
+        time(latency.map(|s| s.p99_ns)),
+        time(latency.map(|s| s.max_ns)),
+    ]);
+}

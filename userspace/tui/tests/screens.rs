@@ -1,0 +1,241 @@
+//! The whole screen at named sizes, from scripted events with a clock of their own.
+
+mod support;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use dsascope_core::event::Event;
+use dsascope_tui::theme::{Colours, Glyphs};
+use dsascope_tui::{Actions, App, Input, Theme, view};
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use support::script;
+
+const UNICODE: Theme = Theme { colours: Colours::Ansi16, glyphs: Glyphs::Unicode };
+const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
+
+fn app(theme: Theme, (width, height): (u16, u16), events: Vec<Event>) -> App {
+    let mut app = App::new(theme, width, height, "");
+    for event in events {
+        let _ = app.update(Input::Event(Box::new(event)));
+    }
+    app
+}
+
+fn key(app: &mut App, code: KeyCode) -> Actions {
+    app.update(Input::Key(KeyEvent::new(code, KeyModifiers::NONE)))
+}
+
+fn press(app: &mut App, codes: impl IntoIterator<Item = KeyCode>) {
+    for code in codes {
+        let _ = key(app, code);
+    }
+}
+
+fn type_text(app: &mut App, text: &str) {
+    press(app, text.chars().map(KeyCode::Char));
+}
+
+fn screen(app: &App, (width, height): (u16, u16)) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a test backend");
+    terminal.draw(|frame| view::draw(app, frame)).expect("a test backend");
+    let lines = terminal.backend().to_string();
+    lines.lines().map(|line| line.trim_matches('"').trim_end()).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn busy() {
+    for size in SIZES {
+        let app = app(UNICODE, size, script::busy(10));
+        insta::assert_snapshot!(format!("busy_{}x{}", size.0, size.1), screen(&app, size));
+    }
+}
+
+#[test]
+fn empty() {
+    for size in SIZES {
+        let app = app(UNICODE, size, script::empty());
+        insta::assert_snapshot!(format!("empty_{}x{}", size.0, size.1), screen(&app, size));
+    }
+}
+
+#[test]
+fn lossy() {
+    for size in SIZES {
+        let app = app(UNICODE, size, script::lossy(10, 1234));
+        insta::assert_snapshot!(format!("lossy_{}x{}", size.0, size.1), screen(&app, size));
+    }
+}
+
+#[test]
+fn failing() {
+    for size in SIZES {
+        let app = app(UNICODE, size, script::failing());
+        insta::assert_snapshot!(format!("failing_{}x{}", size.0, size.1), screen(&app, size));
+    }
+}
+
+#[test]
+fn before_the_session_is_known() {
+    insta::assert_snapshot!(screen(&app(UNICODE, (80, 24), vec![]), (80, 24)));
+}
+
+#[test]
+fn too_small() {
+    let size = (50, 12);
+    insta::assert_snapshot!(screen(&app(UNICODE, size, script::busy(1)), size));
+    for size in [(1, 1), (60, 1), (1, 60), (59, 15), (60, 14)] {
+        screen(&app(UNICODE, size, script::busy(1)), size);
+    }
+}
+
+#[test]
+fn every_size_draws() {
+    let mut app = app(UNICODE, (80, 24), script::lossy(2, 7));
+    for width in (1..220).step_by(13) {
+        for height in (1..70).step_by(7) {
+            let _ = app.update(Input::Resize { width, height });
+            screen(&app, (width, height));
+            press(&mut app, [KeyCode::Char('?')]);
+            screen(&app, (width, height));
+            press(&mut app, [KeyCode::Esc]);
+        }
+    }
+}
+
+#[test]
+fn smallest() {
+    let size = (60, 15);
+    insta::assert_snapshot!(screen(&app(UNICODE, size, script::busy(10)), size));
+}
+
+#[test]
+fn ascii() {
+    let size = (80, 24);
+    let text = screen(&app(Theme::PLAIN, size, script::busy(10)), size);
+    assert!(text.is_ascii());
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn help() {
+    for size in SIZES {
+        let mut app = app(UNICODE, size, script::busy(2));
+        press(&mut app, [KeyCode::Char('?')]);
+        insta::assert_snapshot!(format!("help_{}x{}", size.0, size.1), screen(&app, size));
+    }
+}
+
+#[test]
+fn detail() {
+    for size in SIZES {
+        let mut app = app(UNICODE, size, script::busy(10));
+        press(&mut app, [KeyCode::Tab, KeyCode::Down, KeyCode::Down, KeyCode::Enter]);
+        insta::assert_snapshot!(format!("detail_{}x{}", size.0, size.1), screen(&app, size));
+    }
+}
+
+#[test]
+fn filter() {
+    for size in SIZES {
+        let mut app = app(UNICODE, size, script::busy(10));
+        press(&mut app, [KeyCode::Char('/')]);
+        type_text(&mut app, "Session-4");
+        insta::assert_snapshot!(format!("filter_{}x{}", size.0, size.1), screen(&app, size));
+    }
+}
+
+#[test]
+fn filter_narrows_and_escape_clears() {
+    let size = (80, 24);
+    let mut app = app(UNICODE, size, script::busy(10));
+    assert_eq!(app.rows().len(), 4);
+    press(&mut app, [KeyCode::Char('/')]);
+    type_text(&mut app, "1388");
+    assert_eq!(app.rows().len(), 1);
+    assert!(!app.entries().is_empty() && app.entries().iter().all(|entry| entry.fault.tgid == Some(1388)));
+    press(&mut app, [KeyCode::Enter]);
+    assert_eq!((app.filter(), app.rows().len()), ("1388", 1));
+    press(&mut app, [KeyCode::Esc]);
+    assert_eq!((app.filter(), app.rows().len()), ("", 4));
+}
+
+#[test]
+fn selection_follows_its_process_through_a_new_order() {
+    let size = (80, 24);
+    let mut app = app(UNICODE, size, script::busy(10));
+    press(&mut app, [KeyCode::Down, KeyCode::Down]);
+    let chosen = app.selected().expect("a row");
+    let before = app.process_row();
+    press(&mut app, [KeyCode::Char('S')]);
+    assert_eq!(app.selected(), Some(chosen));
+    assert_ne!(app.process_row(), before);
+    press(&mut app, [KeyCode::Enter]);
+    assert!(app.entries().iter().all(|entry| entry.fault.context.key() == chosen));
+    insta::assert_snapshot!(screen(&app, size));
+}
+
+#[test]
+fn a_held_screen_stands_still_and_goes_on_counting() {
+    let size = (120, 40);
+    let mut events = script::busy(10);
+    let rest = events.split_off(events.len() / 2);
+    let mut app = app(UNICODE, size, events);
+    let tick = |second: u64| Event::Tick { now_ns: script::START_NS + second * 1_000_000_000 };
+    let _ = app.update(Input::Event(Box::new(tick(5))));
+    press(&mut app, [KeyCode::Char(' ')]);
+    let (rows, entries) = (app.rows().to_vec(), app.entries().to_vec());
+    let counted = app.model().faults();
+    for event in rest {
+        let _ = app.update(Input::Event(Box::new(event)));
+    }
+    assert_eq!((app.rows(), app.entries()), (rows.as_slice(), entries.as_slice()));
+    assert!(app.model().faults() > counted);
+    assert!(screen(&app, size).contains("FROZEN"));
+    press(&mut app, [KeyCode::Char(' ')]);
+    assert_ne!(app.rows(), rows.as_slice());
+    assert!(!screen(&app, size).contains("FROZEN"));
+}
+
+#[test]
+fn nothing_new_asks_for_no_drawing() {
+    let size = (80, 24);
+    let mut app = app(UNICODE, size, script::busy(1));
+    let end = script::START_NS + 60_000_000_000;
+    let tick = |ms: u64| Input::Event(Box::new(Event::Tick { now_ns: end + ms * 1_000_000 }));
+    let _ = app.update(tick(0));
+    for ms in [250, 500, 750] {
+        assert_eq!(app.update(tick(ms)), Actions::default());
+    }
+    assert!(app.update(tick(1000)).redraw, "the clock moved");
+    assert_eq!(key(&mut app, KeyCode::F(5)), Actions::default());
+    let first_fault =
+        script::busy(1).into_iter().find(|event| matches!(event, Event::Fault(_))).expect("faults");
+    assert_eq!(
+        app.update(Input::Event(Box::new(first_fault))),
+        Actions::default(),
+        "events wait for the tick"
+    );
+    assert!(app.update(tick(1250)).redraw);
+}
+
+#[test]
+fn quitting() {
+    let mut app = app(UNICODE, (80, 24), script::empty());
+    assert!(key(&mut app, KeyCode::Char('q')).quit);
+    let control_c = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+    assert!(app.update(Input::Key(control_c)).quit);
+}
+
+#[test]
+fn drawing_uses_sixteen_colours_at_most_and_none_when_told() {
+    use ratatui::style::Color;
+    for (theme, coloured) in [(UNICODE, true), (Theme { colours: Colours::None, ..UNICODE }, false)] {
+        let mut terminal = Terminal::new(TestBackend::new(120, 40)).expect("a test backend");
+        let app = app(theme, (120, 40), script::lossy(10, 5));
+        terminal.draw(|frame| view::draw(&app, frame)).expect("a test backend");
+        let cells = &terminal.backend().buffer().content;
+        assert!(cells.iter().all(|cell| !matches!(cell.fg, Color::Rgb(..) | Color::Indexed(_))));
+        let any = cells.iter().any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset);
+        assert_eq!(any, coloured);
+    }
+}

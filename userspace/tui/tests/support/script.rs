@@ -1,0 +1,394 @@
+//! Scripted sessions: the same events every time, on a clock of their own. Used by the view's snapshots and by the tests that run the
+//! binary on a file of events.
+
+#![allow(dead_code, reason = "not every test uses every script")]
+
+use std::num::NonZeroU64;
+
+use dsascope_common::hw::{completion::status, descriptor::opcode, event_log::EntryHeader};
+use dsascope_core::event::{
+    ByKind, Comm, Context, ContextTotals, CopyOutcome, DeviceId, DeviceInfo, DeviceKind, DriverInfo, Event,
+    Fault, Hole, HoleKind, Hook, Interrupt, KernelLedger, Marks, Open, SessionInfo, Snapshot, StageTimes,
+    Verdict, VerdictState, WqInfo,
+};
+
+pub(crate) const START_NS: u64 = 1_000_000_000_000;
+const SECOND: u64 = 1_000_000_000;
+pub(crate) const DSA0: DeviceId = DeviceId { id: 0, kind: DeviceKind::Dsa };
+pub(crate) const IAX1: DeviceId = DeviceId { id: 1, kind: DeviceKind::Iax };
+
+struct Process {
+    tgid: u32,
+    comm: &'static str,
+    cgroup: &'static str,
+    device: DeviceId,
+    wq: u16,
+    pasid: u32,
+    /// Faults a second, and one in how many fails.
+    rate: u64,
+    fails: u64,
+}
+
+const PROCESSES: [Process; 4] = [
+    Process {
+        tgid: 1201,
+        comm: "redis-server",
+        cgroup: "/system.slice/redis.service",
+        device: DSA0,
+        wq: 0,
+        pasid: 3,
+        rate: 120,
+        fails: 0,
+    },
+    Process {
+        tgid: 1388,
+        comm: "spdk_tgt",
+        cgroup: "/system.slice/spdk.service",
+        device: DSA0,
+        wq: 1,
+        pasid: 4,
+        rate: 45,
+        fails: 9,
+    },
+    Process {
+        tgid: 20417,
+        comm: "qpl-compress",
+        cgroup: "/user.slice/user-1000.slice/session-4.scope",
+        device: IAX1,
+        wq: 0,
+        pasid: 5,
+        rate: 12,
+        fails: 0,
+    },
+    Process {
+        tgid: 20533,
+        comm: "dml_batch",
+        cgroup: "/user.slice/user-1000.slice/session-4.scope",
+        device: DSA0,
+        wq: 1,
+        pasid: 6,
+        rate: 3,
+        fails: 2,
+    },
+];
+
+/// A generator with a fixed seed (xorshift64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % below
+    }
+}
+
+fn context(process: &Process) -> Context {
+    Context {
+        device: process.device,
+        wq: process.wq,
+        pasid: process.pasid,
+        opened_ns: NonZeroU64::new(START_NS + u64::from(process.pasid) * 1_000_000),
+    }
+}
+
+fn wq(wq: u16, mode: &str) -> WqInfo {
+    WqInfo {
+        wq,
+        name: Some(format!("app{wq}")),
+        state: "enabled".into(),
+        type_: "user".into(),
+        mode: Some(mode.into()),
+        size: Some(16),
+        group: Some(0),
+        prs_disable: Some(true),
+        block_on_fault: Some(false),
+        ..WqInfo::default()
+    }
+}
+
+fn device(device: DeviceId) -> DeviceInfo {
+    DeviceInfo {
+        device,
+        state: "enabled".into(),
+        version: Some(0x200),
+        gen_cap: None,
+        event_log_size: Some(64),
+        pasid_enabled: Some(true),
+        numa_node: Some(0),
+        wqs: vec![wq(0, "shared"), wq(1, "dedicated")],
+    }
+}
+
+fn verdict(hook: Hook) -> Verdict {
+    let by = match hook {
+        Hook::Queued => "tp_btf",
+        Hook::ServiceEnd => "tracepoint",
+        Hook::InterruptStart => "fentry",
+        Hook::InterruptEnd => "fexit",
+        Hook::CopyEnd | Hook::OpenEnd | Hook::ReleaseEnd => "kretprobe",
+        _ => "kprobe",
+    };
+    let required = matches!(hook, Hook::Queued | Hook::ServiceStart | Hook::ServiceEnd);
+    Verdict {
+        hook,
+        required,
+        state: VerdictState::Attached { by: by.into() },
+        hits: None,
+        attach_ns: Some(180_000),
+    }
+}
+
+pub(crate) fn session() -> SessionInfo {
+    SessionInfo {
+        tool_version: "0.1.0".into(),
+        host: "lab7".into(),
+        kernel: "7.3.4+deb13-amd64".into(),
+        driver: DriverInfo { module: "idxd".into(), srcversion: Some("9F0C1A".into()), btf: true },
+        devices: vec![device(DSA0), device(IAX1)],
+        verdicts: Hook::ALL.iter().map(|hook| verdict(*hook)).collect(),
+        started_ns: START_NS,
+        attach_ns: 412_000_000,
+        wall_at_zero_ns: 1_790_000_000_000_000_000,
+        ring_bytes: 4 << 20,
+        cpus: 4,
+    }
+}
+
+/// Ten seconds without a fault on a host without devices.
+pub(crate) fn empty() -> Vec<Event> {
+    let session = SessionInfo { devices: vec![], ..session() };
+    vec![Event::Session(Box::new(session)), Event::Tick { now_ns: START_NS + 10 * SECOND }]
+}
+
+/// `seconds` of four processes with their fault habits.
+pub(crate) fn busy(seconds: u64) -> Vec<Event> {
+    events(session(), seconds, 0)
+}
+
+/// The same with a ring that was too small for `lost` faults.
+pub(crate) fn lossy(seconds: u64, lost: u64) -> Vec<Event> {
+    events(session(), seconds, lost)
+}
+
+/// A required probe refused, another absent.
+pub(crate) fn failing() -> Vec<Event> {
+    let mut session = session();
+    for verdict in &mut session.verdicts {
+        match verdict.hook {
+            Hook::ServiceEnd => {
+                verdict.state = VerdictState::Refused { why: "idxd_evl_fault_work: not traceable".into() };
+            }
+            Hook::Counter => {
+                verdict.state =
+                    VerdictState::NotOnThisKernel { why: "no idxd_user_counter_increment".into() };
+            }
+            _ => {}
+        }
+    }
+    vec![Event::Session(Box::new(session)), Event::Tick { now_ns: START_NS + 3 * SECOND }]
+}
+
+fn events(session: SessionInfo, seconds: u64, lost: u64) -> Vec<Event> {
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let mut body = Vec::new();
+    let mut totals = Vec::new();
+    for process in &PROCESSES {
+        let opened_ns = START_NS + u64::from(process.pasid) * 1_000_000;
+        body.push((opened_ns, open(process, opened_ns)));
+        let mut sum = total(process);
+        for n in 0..process.rate * seconds {
+            let at =
+                START_NS + SECOND / 8 + n * SECOND / process.rate + numbers.next(SECOND / process.rate / 2);
+            let failed = process.fails > 0 && n % process.fails == process.fails - 1;
+            let fault = fault(process, at, n, failed, &mut numbers);
+            count(&mut sum, &fault);
+            body.push((fault.at_ns, Event::Fault(fault)));
+        }
+        totals.push(sum);
+    }
+    for n in 0..seconds * 30 {
+        let start_ns = START_NS + SECOND / 8 + n * SECOND / 30;
+        let interrupt = Interrupt {
+            at_ns: start_ns + 9_000,
+            cpu: (n % 4) as u16,
+            device: if n % 6 == 5 { IAX1 } else { DSA0 },
+            start_ns,
+            end_ns: start_ns + 9_000,
+            entries: 6,
+            swerror: None,
+        };
+        body.push((interrupt.at_ns, Event::Interrupt(interrupt)));
+    }
+    body.sort_by_key(|(at, _)| *at);
+    let end = START_NS + seconds * SECOND + SECOND / 4;
+    let mut events = vec![Event::Session(Box::new(session))];
+    events.extend(body.into_iter().map(|(_, event)| event));
+    if lost > 0 {
+        totals[0].queued += lost;
+        totals[0].served += lost;
+        totals[0].delivered += lost;
+        totals[0].cr_faults += lost;
+        totals[0].counter_faults += lost;
+        totals[0].records_lost = lost;
+        let what = HoleKind::RingLost { cpu: 2 };
+        events.push(Event::Hole(Hole { at_ns: end - SECOND / 2, what, count: lost }));
+    }
+    events.push(Event::Snapshot(Box::new(snapshot(&events, totals, end, lost))));
+    events.push(Event::Tick { now_ns: end });
+    events
+}
+
+fn snapshot(events: &[Event], totals: Vec<ContextTotals>, at_ns: u64, lost: u64) -> Snapshot {
+    let mut received = ByKind::default();
+    for event in events {
+        match event {
+            Event::Fault(_) => received.fault += 1,
+            Event::Interrupt(_) => received.interrupt += 1,
+            Event::Open(_) => received.open += 1,
+            _ => {}
+        }
+    }
+    let lost = ByKind { fault: lost, ..ByKind::default() };
+    let seen = ByKind { fault: received.fault + lost.fault, ..received };
+    Snapshot {
+        at_ns,
+        totals,
+        ledger: KernelLedger { seen, sent: received, lost, ..KernelLedger::default() },
+        received,
+        ring_used_bytes: Some(0),
+        pending: Some(0),
+        active: Some(0),
+        ..Snapshot::default()
+    }
+}
+
+fn open(process: &Process, at_ns: u64) -> Event {
+    Event::Open(Open {
+        at_ns,
+        context: context(process),
+        tgid: process.tgid,
+        tid: process.tgid,
+        cgroup: Some(u64::from(process.tgid) * 7),
+        cgroup_path: Some(process.cgroup.into()),
+        comm: Comm::new(process.comm),
+        file: process.pasid,
+        files: 1,
+        existing: false,
+    })
+}
+
+fn fault(process: &Process, at: u64, n: u64, failed: bool, numbers: &mut Numbers) -> Fault {
+    let is_iax = process.device.kind == DeviceKind::Iax;
+    let batch = process.tgid == 20533 && n % 4 == 3;
+    let (error, operation) = match (batch, is_iax) {
+        (true, _) => (status::BATCH_EVL_ERR, opcode::BATCH),
+        (_, true) => (status::CRA_XLAT, opcode::IAX_COMPRESS),
+        _ if n.is_multiple_of(5) => (status::CRA_XLAT, opcode::MEMFILL),
+        _ => (status::CRA_XLAT, opcode::MEMMOVE),
+    };
+    let address = 0x7f3a_c000_0000 + u64::from(process.pasid) * 0x10_0000 + n % 64 * 0x1000 + 0x40;
+    let entry = EntryHeader::default()
+        .with_desc_valid(true)
+        .with_wq_idx_valid(true)
+        .with_err_info_valid(true)
+        .with_fault_rw(true)
+        .with_rcr(true)
+        .with_error(error)
+        .with_wq_idx(process.wq as u8)
+        .with_operation(operation)
+        .with_pasid(process.pasid)
+        .with_batch(process.tgid == 20533)
+        .with_batch_id(if process.tgid == 20533 { (n / 4) as u8 } else { 0 })
+        .with_batch_idx((n % 4) as u16)
+        .with_fault_addr(address);
+    let bytes = if is_iax { 64 } else { 32 };
+    let mut logged = [0; 64];
+    logged[0] = status::SUCCESS;
+    let mut delivered = if failed { [0; 64] } else { logged };
+    if batch && !failed {
+        delivered[0] = status::BATCH_FAIL;
+        delivered[1] = 1;
+    }
+    let queued = at + 3_000 + numbers.next(2_000);
+    let started = queued + 4_000 + numbers.next(9_000);
+    let copy_start = started + 1_500 + numbers.next(1_000);
+    let tail = if numbers.next(40) == 0 { 900_000 + numbers.next(4_000_000) } else { 0 };
+    let copy_end = copy_start + 18_000 + numbers.next(60_000) + tail;
+    let done = copy_end + 900 + numbers.next(500);
+    Fault {
+        at_ns: done + 300,
+        cpu: (n % 4) as u16,
+        context: context(process),
+        tgid: Some(process.tgid),
+        worker: 77 + u32::from(process.wq),
+        queue_cpu: Some((n % 4) as u16),
+        times: StageTimes {
+            interrupt_ns: NonZeroU64::new(at),
+            queued_ns: NonZeroU64::new(queued),
+            started_ns: NonZeroU64::new(started),
+            copy_start_ns: NonZeroU64::new(copy_start),
+            copy_end_ns: NonZeroU64::new(copy_end),
+            done_ns: NonZeroU64::new(done),
+        },
+        copy: if failed {
+            CopyOutcome::Short { asked: bytes, done: 0 }
+        } else {
+            CopyOutcome::Delivered { bytes }
+        },
+        copy_addr: Some(address),
+        entry,
+        logged,
+        delivered,
+        counted_faults: 1,
+        counted_failures: u8::from(failed),
+        marks: Marks::default(),
+    }
+}
+
+fn total(process: &Process) -> ContextTotals {
+    ContextTotals {
+        context: context(process),
+        tgid: Some(process.tgid),
+        comm: Comm::new(process.comm),
+        cgroup: Some(u64::from(process.tgid) * 7),
+        closed: false,
+        queued: 0,
+        served: 0,
+        delivered: 0,
+        failed: 0,
+        not_copied: 0,
+        unobserved: 0,
+        skipped: 0,
+        cr_faults: 0,
+        batch_faults: 0,
+        drains: 0,
+        counter_faults: 0,
+        counter_failures: 0,
+        driver_faults: None,
+        driver_failures: None,
+        records_lost: 0,
+        service_ns_sum: 0,
+        service_ns_max: 0,
+        opened_files: 1,
+    }
+}
+
+fn count(sum: &mut ContextTotals, fault: &Fault) {
+    let service = fault.times.durations().service.unwrap_or(0);
+    sum.queued += 1;
+    sum.served += 1;
+    match fault.copy {
+        CopyOutcome::Delivered { .. } => sum.delivered += 1,
+        _ => sum.failed += 1,
+    }
+    match fault.error() {
+        status::BATCH_EVL_ERR => sum.batch_faults += 1,
+        _ => sum.cr_faults += 1,
+    }
+    sum.counter_faults += u64::from(fault.counted_faults);
+    sum.counter_failures += u64::from(fault.counted_failures);
+    sum.service_ns_sum += service;
+    sum.service_ns_max = sum.service_ns_max.max(service);
+}

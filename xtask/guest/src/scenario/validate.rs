@@ -1,0 +1,395 @@
+//! What a scenario must fulfil before anything is done with it. Each error names the field and the rule.
+//!
+//! Owns: the rules. Refuses: repairing.
+
+use std::collections::BTreeSet;
+
+use dsascope_common::hw::regs::evlstatus;
+
+use super::{Device, Exit, Mode, Operation, Process, Scenario, WorkQueue};
+
+/// Resources of one device (idxd-facts section 7.1, and the testbed's model).
+pub const WORK_QUEUES: u8 = 8;
+pub const GROUPS: u8 = 4;
+pub const ENGINES: u8 = 4;
+pub const TOTAL_WQ_ENTRIES: u32 = 128;
+/// What every WQ is configured with.
+pub const MAX_BATCH_DESCRIPTORS: u16 = 32;
+pub const MAX_TRANSFER_BYTES: u32 = 2 << 20;
+/// A command name has 16 bytes with its zero.
+const NAME_BYTES: usize = 15;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    #[error("scenario: {0}")]
+    Syntax(#[from] toml::de::Error),
+    #[error("scenario as a file: {0}")]
+    Format(#[from] toml::ser::Error),
+    #[error("scenario field {field}: {problem}")]
+    Field { field: String, problem: String },
+}
+
+fn field(field: impl Into<String>, problem: impl Into<String>) -> ScenarioError {
+    ScenarioError::Field { field: field.into(), problem: problem.into() }
+}
+
+/// `ensure!(condition, field, problem...)`
+macro_rules! ensure {
+    ($condition:expr, $field:expr, $($problem:tt)*) => {
+        if !$condition {
+            return Err(field($field, format!($($problem)*)));
+        }
+    };
+}
+
+impl Scenario {
+    /// Checks every rule of the format.
+    pub fn validate(&self) -> Result<(), ScenarioError> {
+        ensure!(!self.name.is_empty(), "name", "is empty");
+        ensure!(
+            (1..=3600).contains(&self.timeout_s),
+            "timeout_s",
+            "must be 1 to 3600, not {}",
+            self.timeout_s
+        );
+        if let Some(bytes) = self.tracer.ring_bytes {
+            let good = bytes.is_power_of_two() && bytes >= 4096;
+            ensure!(good, "tracer.ring_bytes", "must be a power of two from 4096, not {bytes}");
+        }
+        let long = self.tracer.stall_ms.is_some_and(|ms| ms / 1000 >= self.timeout_s);
+        ensure!(!long, "tracer.stall_ms", "must be shorter than timeout_s");
+        ensure!(!self.devices.is_empty(), "device", "at least one is needed");
+        let mut names = BTreeSet::new();
+        for (index, device) in self.devices.iter().enumerate() {
+            let at = format!("device[{index}]");
+            ensure!(names.insert(&device.name), format!("{at}.name"), "{:?} is there twice", device.name);
+            device.validate(&at)?;
+        }
+        let mut names = BTreeSet::new();
+        let mut taken = BTreeSet::new();
+        for (index, process) in self.processes.iter().enumerate() {
+            let at = format!("process[{index}]");
+            ensure!(names.insert(&process.name), format!("{at}.name"), "{:?} is there twice", process.name);
+            process.validate(&at)?;
+            let wq = self.work_queue_of(process, &at)?;
+            let free = taken.insert((&process.device, process.work_queue));
+            ensure!(free, format!("{at}.work_queue"), "a dedicated WQ can be open in one process only");
+            process.validate_on(wq, &at)?;
+        }
+        for name in self.expect.keys() {
+            ensure!(names.contains(name), format!("expect.{name}"), "there is no process of that name");
+        }
+        Ok(())
+    }
+
+    fn work_queue_of(&self, process: &Process, at: &str) -> Result<&WorkQueue, ScenarioError> {
+        let device = self.device(&process.device);
+        let device =
+            device.ok_or_else(|| field(format!("{at}.device"), format!("no device {:?}", process.device)))?;
+        device.work_queue(process.work_queue).ok_or_else(|| {
+            field(
+                format!("{at}.work_queue"),
+                format!("{} has no work queue {}", device.name, process.work_queue),
+            )
+        })
+    }
+}
+
+impl Device {
+    fn validate(&self, at: &str) -> Result<(), ScenarioError> {
+        let name = format!("{at}.name");
+        let number =
+            self.number().ok_or_else(|| field(&name, "must be dsa and a number, as the driver names it"))?;
+        ensure!(self.name == format!("dsa{number}"), name, "must be written dsa{number}");
+        let sizes = evlstatus::MIN_SIZE..=evlstatus::MAX_SIZE;
+        let entries = self.event_log_entries;
+        ensure!(
+            sizes.contains(&entries),
+            format!("{at}.event_log_entries"),
+            "must be 64 to 65535, not {entries}"
+        );
+        let groups = self.validate_groups(at)?;
+        ensure!(!self.work_queues.is_empty(), format!("{at}.work_queue"), "at least one is needed");
+        let mut ids = BTreeSet::new();
+        for (index, wq) in self.work_queues.iter().enumerate() {
+            let at = format!("{at}.work_queue[{index}]");
+            ensure!(
+                wq.id < WORK_QUEUES,
+                format!("{at}.id"),
+                "must be 0 to {}, not {}",
+                WORK_QUEUES - 1,
+                wq.id
+            );
+            ensure!(ids.insert(wq.id), format!("{at}.id"), "{} is there twice", wq.id);
+            ensure!(wq.size > 0, format!("{at}.size"), "must not be 0");
+            ensure!(
+                (1..=15).contains(&wq.priority),
+                format!("{at}.priority"),
+                "must be 1 to 15, not {}",
+                wq.priority
+            );
+            ensure!(groups.contains(&wq.group), format!("{at}.group"), "group {} has no engine", wq.group);
+            let bof = !wq.block_on_fault || wq.page_requests;
+            ensure!(bof, format!("{at}.block_on_fault"), "needs page_requests, which are off");
+        }
+        let total: u32 = self.work_queues.iter().map(|wq| u32::from(wq.size)).sum();
+        let fits = total <= TOTAL_WQ_ENTRIES;
+        ensure!(
+            fits,
+            format!("{at}.work_queue"),
+            "sizes sum to {total}, the device has {TOTAL_WQ_ENTRIES} entries"
+        );
+        Ok(())
+    }
+
+    /// The groups that have an engine.
+    fn validate_groups(&self, at: &str) -> Result<BTreeSet<u8>, ScenarioError> {
+        if self.groups.is_empty() {
+            return Ok(BTreeSet::from([0]));
+        }
+        let (mut ids, mut engines) = (BTreeSet::new(), BTreeSet::new());
+        for (index, group) in self.groups.iter().enumerate() {
+            let at = format!("{at}.group[{index}]");
+            ensure!(group.id < GROUPS, format!("{at}.id"), "must be 0 to {}, not {}", GROUPS - 1, group.id);
+            ensure!(ids.insert(group.id), format!("{at}.id"), "{} is there twice", group.id);
+            ensure!(!group.engines.is_empty(), format!("{at}.engines"), "at least one is needed");
+            for engine in &group.engines {
+                let at = format!("{at}.engines");
+                ensure!(*engine < ENGINES, at, "must be 0 to {}, not {engine}", ENGINES - 1);
+                ensure!(engines.insert(*engine), at, "engine {engine} is there twice");
+            }
+        }
+        Ok(ids)
+    }
+}
+
+impl Process {
+    fn validate(&self, at: &str) -> Result<(), ScenarioError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let good = !self.name.is_empty() && self.name.len() <= NAME_BYTES && self.name.chars().all(plain);
+        ensure!(good, format!("{at}.name"), "must be 1 to {NAME_BYTES} letters, digits, '-', '_' or '.'");
+        self.validate_operation(at)?;
+        ensure!(
+            (1..=10_000_000).contains(&self.count),
+            format!("{at}.count"),
+            "must be 1 to 10000000, not {}",
+            self.count
+        );
+        ensure!(self.rate_per_s != Some(0), format!("{at}.rate_per_s"), "must not be 0");
+        ensure!(self.repeat > 0, format!("{at}.repeat"), "must not be 0");
+        ensure!(
+            (1..=64).contains(&self.threads),
+            format!("{at}.threads"),
+            "must be 1 to 64, not {}",
+            self.threads
+        );
+        ensure!(
+            self.outstanding >= self.threads,
+            format!("{at}.outstanding"),
+            "must be at least one a thread"
+        );
+        let sum = self.completion_records.sum();
+        ensure!(
+            (1..=1000).contains(&sum),
+            format!("{at}.completion_records"),
+            "shares must sum to 1 to 1000, not {sum}"
+        );
+        if let Some(cgroup) = &self.cgroup {
+            let part = |p: &str| !p.is_empty() && !p.starts_with('.') && p.chars().all(plain);
+            ensure!(
+                cgroup.split('/').all(part),
+                format!("{at}.cgroup"),
+                "must be a relative path of plain names"
+            );
+        }
+        if self.exit == Exit::Pending {
+            let exit = format!("{at}.exit");
+            ensure!(
+                self.completion_records.resident < u16::try_from(sum).unwrap_or(u16::MAX),
+                exit,
+                "pending needs completion records that fault"
+            );
+            ensure!(self.repeat == 1, exit, "pending ends the process: repeat must be 1");
+            ensure!(self.threads == 1, exit, "pending needs threads = 1");
+            ensure!(
+                self.count >= u32::from(self.outstanding),
+                exit,
+                "pending needs a count of at least outstanding"
+            );
+        }
+        Ok(())
+    }
+
+    fn validate_operation(&self, at: &str) -> Result<(), ScenarioError> {
+        let bytes = format!("{at}.bytes");
+        if self.operation == Operation::Noop {
+            ensure!(self.bytes.is_empty(), bytes, "a noop has no transfer size");
+        } else {
+            ensure!(!self.bytes.is_empty(), bytes, "at least one transfer size is needed");
+        }
+        for size in &self.bytes {
+            let good = (1..=MAX_TRANSFER_BYTES).contains(size);
+            ensure!(good, bytes, "must be 1 to {MAX_TRANSFER_BYTES}, not {size}");
+        }
+        let batch = format!("{at}.batch_descriptors");
+        match (self.operation, self.batch_descriptors) {
+            (Operation::Batch, Some(n)) => {
+                let good = (2..=MAX_BATCH_DESCRIPTORS).contains(&n);
+                ensure!(good, batch, "must be 2 to {MAX_BATCH_DESCRIPTORS}, not {n}");
+            }
+            (Operation::Batch, None) => return Err(field(batch, "is needed for a batch")),
+            (_, Some(_)) => return Err(field(batch, "is for batches only")),
+            (_, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Rules that need the WQ.
+    fn validate_on(&self, wq: &WorkQueue, at: &str) -> Result<(), ScenarioError> {
+        let dedicated = wq.mode == Mode::Dedicated;
+        ensure!(
+            dedicated,
+            format!("{at}.work_queue"),
+            "is a shared WQ: submitting there needs ENQCMD, which the guest's CPU does not have"
+        );
+        ensure!(
+            self.outstanding <= wq.size,
+            format!("{at}.outstanding"),
+            "{} is more than the WQ's {} entries",
+            self.outstanding,
+            wq.size
+        );
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    const GOOD: &str = r#"
+        name = "good"
+        [[device]]
+        name = "dsa0"
+        kind = "dsa"
+        [[device.work_queue]]
+        id = 0
+        mode = "dedicated"
+        size = 16
+        [[device.work_queue]]
+        id = 1
+        mode = "shared"
+        size = 16
+        [[process]]
+        name = "p"
+        device = "dsa0"
+        work_queue = 0
+        operation = "memmove"
+        bytes = [64]
+        count = 10
+        outstanding = 4
+        completion_records = { absent = 1 }
+        [expect.p]
+        faults = 10
+    "#;
+
+    #[test]
+    fn a_good_one_is_read() {
+        let scenario = Scenario::parse(GOOD).unwrap();
+        assert_eq!(scenario.devices[0].event_log_entries, 64);
+        assert_eq!(scenario.expect["p"].faults, Some(10));
+    }
+
+    #[test]
+    fn errors_name_the_field() {
+        for (from, to, names) in [
+            ("size = 16", "size = 0", "device[0].work_queue[0].size"),
+            ("size = 16", "size = 127", "device[0].work_queue: sizes sum"),
+            ("kind = \"dsa\"", "kind = \"dsa\"\nevent_log_entries = 63", "device[0].event_log_entries"),
+            ("kind = \"dsa\"", "kind = \"dsa\"\nevent_log_entries = 65536", "device[0].event_log_entries"),
+            ("id = 1", "id = 8", "device[0].work_queue[1].id"),
+            ("id = 1", "id = 0", "device[0].work_queue[1].id"),
+            ("size = 16", "size = 16\ngroup = 1", "device[0].work_queue[0].group"),
+            ("size = 16", "size = 16\npriority = 16", "device[0].work_queue[0].priority"),
+            ("size = 16", "size = 16\nblock_on_fault = true", "device[0].work_queue[0].block_on_fault"),
+            ("work_queue = 0", "work_queue = 2", "process[0].work_queue"),
+            ("work_queue = 0", "work_queue = 1", "needs ENQCMD"),
+            ("device = \"dsa0\"", "device = \"dsa1\"", "process[0].device"),
+            ("name = \"p\"", "name = \"sixteen-letters-\"", "process[0].name"),
+            ("bytes = [64]", "bytes = []", "process[0].bytes"),
+            ("bytes = [64]", "bytes = [0]", "process[0].bytes"),
+            ("bytes = [64]", "bytes = [64]\nbatch_descriptors = 2", "process[0].batch_descriptors"),
+            ("count = 10", "count = 0", "process[0].count"),
+            ("count = 10", "count = 10\nrate_per_s = 0", "process[0].rate_per_s"),
+            ("outstanding = 4", "outstanding = 17", "process[0].outstanding"),
+            ("outstanding = 4", "outstanding = 4\nthreads = 5", "process[0].outstanding"),
+            ("outstanding = 4", "outstanding = 11\nexit = \"pending\"", "process[0].exit"),
+            ("{ absent = 1 }", "{ resident = 0, absent = 0 }", "process[0].completion_records"),
+            ("{ absent = 1 }", "{ resident = 1 }\nexit = \"pending\"", "process[0].exit"),
+            ("{ absent = 1 }", "{ absent = 1 }\ncgroup = \"../x\"", "process[0].cgroup"),
+            ("[expect.p]", "[expect.q]", "expect.q"),
+            ("name = \"good\"", "name = \"good\"\ntracer.ring_bytes = 5000", "tracer.ring_bytes"),
+            ("name = \"good\"", "name = \"good\"\ntracer.stall_ms = 120000", "tracer.stall_ms"),
+            ("name = \"good\"", "name = \"good\"\ncolour = 1", "colour"),
+            ("count = 10", "count = \"ten\"", "count"),
+            ("operation = \"memmove\"", "operation = \"mammove\"", "mammove"),
+        ] {
+            let text = GOOD.replacen(from, to, 1);
+            assert_ne!(text, GOOD, "{from}");
+            let error = Scenario::parse(&text).expect_err(to).to_string();
+            assert!(error.contains(names), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn one_process_a_dedicated_work_queue() {
+        let process = &GOOD[GOOD.find("[[process]]").unwrap()..GOOD.find("[expect").unwrap()];
+        let second = process.replace("name = \"p\"", "name = \"q\"");
+        let error = Scenario::parse(&GOOD.replace("[expect", &format!("{second}\n[expect"))).unwrap_err();
+        assert!(error.to_string().contains("process[1].work_queue: a dedicated WQ"), "{error}");
+    }
+
+    #[test]
+    fn groups_need_engines_and_own_them() {
+        let with = |groups: &str| {
+            Scenario::parse(&GOOD.replacen(
+                "[[device.work_queue]]",
+                &format!("{groups}[[device.work_queue]]"),
+                1,
+            ))
+        };
+        with("[[device.group]]\nid = 0\nengines = [0, 1]\n").unwrap();
+        let twice = "[[device.group]]\nid = 0\nengines = [0]\n[[device.group]]\nid = 1\nengines = [0]\n";
+        assert!(with(twice).unwrap_err().to_string().contains("device[0].group[1].engines"));
+        assert!(
+            with("[[device.group]]\nid = 0\nengines = [4]\n").unwrap_err().to_string().contains("engines")
+        );
+    }
+
+    #[test]
+    fn the_scenario_files_are_valid_and_expect_what_they_plan() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
+        let mut files = 0;
+        for file in fs::read_dir(directory).unwrap() {
+            let path = file.unwrap().path();
+            let scenario = Scenario::parse(&fs::read_to_string(&path).unwrap())
+                .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+            for (name, expect) in &scenario.expect {
+                let certain = scenario.process(name).unwrap().certain();
+                assert!(certain.is_none_or(|certain| certain == *expect), "{}: {name}", path.display());
+            }
+            files += 1;
+        }
+        assert!(files >= 9, "{files}");
+    }
+
+    #[test]
+    fn the_reference_shows_a_valid_scenario() {
+        let text = include_str!("../../../../docs/scenarios.md");
+        let toml = text.split("```toml\n").nth(1).and_then(|t| t.split("```").next()).unwrap();
+        let scenario = Scenario::parse(toml).unwrap();
+        assert_eq!(scenario.process("writer").unwrap().certain(), Some(scenario.expect["writer"]));
+    }
+}

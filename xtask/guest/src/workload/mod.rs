@@ -1,0 +1,138 @@
+//! One process of a scenario: opens its WQ, submits as told, reports, ends.
+//!
+//! Owns: the talk with the run (see [`Order`] and [`Results`]) and the rounds. Refuses: knowing of other processes.
+
+mod buffers;
+mod files;
+mod submitter;
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    sync::{PoisonError, atomic::Ordering},
+    thread,
+};
+
+use anyhow::{Context, bail, ensure};
+use dsascope_guest::{
+    report::{FileCounters, ProcessReport},
+    scenario::{Exit, Process},
+};
+use dsascope_submit::WorkQueue;
+use nix::sys::prctl;
+use serde::{Deserialize, Serialize};
+
+use self::{files::OpenFile, submitter::Round};
+
+/// What a process says when its WQ is open and its memory prepared.
+pub(crate) const READY: &str = "ready";
+
+/// The first line that a process reads. The second is `go`.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) process: Process,
+    /// /dev/dsa/wqN.M
+    pub(crate) node: PathBuf,
+    /// wqN.M
+    pub(crate) wq: String,
+    pub(crate) forever: bool,
+}
+
+/// The last line that a process writes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Results {
+    pub(crate) report: ProcessReport,
+    pub(crate) files: Vec<FileCounters>,
+}
+
+impl Results {
+    /// Of a process that said nothing.
+    pub(crate) fn none(process: &Process, pid: u32) -> Self {
+        let mut results = Self::empty(process, pid);
+        results.report.error = Some("it ended without a report".into());
+        results
+    }
+
+    fn empty(process: &Process, pid: u32) -> Self {
+        let report = ProcessReport {
+            process: process.name.clone(),
+            pid,
+            device: process.device.clone(),
+            work_queue: process.work_queue,
+            ..ProcessReport::default()
+        };
+        Self { report, files: Vec::new() }
+    }
+
+    fn say(&self) -> anyhow::Result<()> {
+        say(&serde_json::to_string(self)?)
+    }
+}
+
+pub(crate) fn run() -> anyhow::Result<i32> {
+    let order: Order = serde_json::from_str(&hear()?).context("reading the order")?;
+    let mut results = Results::empty(&order.process, std::process::id());
+    if let Err(error) = work(&order, &mut results) {
+        results.report.error = Some(format!("{error:#}"));
+        results.say()?;
+        return Ok(1);
+    }
+    results.say()?;
+    Ok(0)
+}
+
+fn work(order: &Order, results: &mut Results) -> anyhow::Result<()> {
+    let process = &order.process;
+    // Ends with the run, whatever happens to that; and is named before it opens the WQ, as tracers look then.
+    prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL).context("tying this process to the run")?;
+    let name = std::ffi::CString::new(process.name.as_str()).context("naming this process")?;
+    prctl::set_name(&name).context("naming this process")?;
+    // Sleeps between two looks at a record end when asked, not 50 µs later.
+    prctl::set_timerslack(1).context("setting the timer slack")?;
+    for round in 0..process.repeat {
+        let queue = WorkQueue::open(&order.node)?;
+        let file = OpenFile::of_this_thread(&order.wq)?;
+        let submitter = Round::prepare(&queue, &file, order)?;
+        if round == 0 {
+            say(READY)?;
+            let line = hear()?;
+            if line != "go" {
+                bail!("the run said {line:?} in place of go");
+            }
+            if order.forever {
+                // The run closes the pipe when it wants an end.
+                thread::spawn(|| {
+                    while hear().is_ok() {}
+                    submitter::STOP.store(true, Ordering::Relaxed);
+                });
+            }
+            thread::sleep(std::time::Duration::from_millis(process.start_delay_ms.into()));
+        }
+        submitter.run()?;
+        let burst = submitter.leave(&mut results.report)?;
+        results.files.push(file.counters(process, process.exit == Exit::Clean)?);
+        if process.exit == Exit::Pending {
+            results.say()?;
+            burst.submit_and_exit();
+        }
+    }
+    Ok(())
+}
+
+/// A line of the run; an error when it has gone.
+fn hear() -> anyhow::Result<String> {
+    let mut line = String::new();
+    let bytes = io::stdin().read_line(&mut line).context("reading from the run")?;
+    ensure!(bytes > 0, "the run has gone");
+    Ok(line.trim_end().to_owned())
+}
+
+fn say(line: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).context("reporting to the run")
+}
+
+/// Locks whatever happened to another holder: counts stay counts.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

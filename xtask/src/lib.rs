@@ -1,0 +1,32 @@
+//! dsascope's build, testbed and checks behind `cargo xtask`.
+//!
+//! Bottom up: [`cache`], [`apt`], [`version`], [`kernel`] and [`qemu`] bring what is missing; [`binaries`], [`modules`], [`initramfs`]
+//! and [`rootfs`] make the guest's file system; [`machine`], [`devices`] and [`control`] run it; [`session`] is a booted guest that the
+//! commands ([`guest`], [`demo`], [`test`], [`reconcile`], [`cost`]) use. Refuses: device behaviour (the testbed crate) and what happens in the guest (the guest
+//! crate).
+
+pub mod apt;
+mod arrows;
+pub mod binaries;
+pub mod cache;
+pub mod cleanup;
+pub mod cli;
+pub mod control;
+pub mod cost;
+pub mod demo;
+pub mod devices;
+pub mod ebpf;
+pub mod guest;
+pub mod initramfs;
+pub mod kernel;
+pub mod machine;
+pub mod modules;
+pub mod progress;
+pub mod qemu;
+pub mod reconcile;
+pub mod rootfs;
+pub mod screens;
+pub mod session;
+pub mod terminal;
+pub mod test;
+pub mod version;

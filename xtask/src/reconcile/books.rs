@@ -1,0 +1,257 @@
+//! The books of one scenario: the devices' truth log, what dsascope reported, the driver's counters, the processes' own account.
+//!
+//! Owns: reading them into one shape, by device, WQ and PASID. Refuses: comparing; [`super::compare`] does that.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use dsascope_common::hw::completion::STATUS_MASK;
+use dsascope_common::hw::completion::status::{BATCH_EVL_ERR, CRA_XLAT, DRAIN_EVL};
+use dsascope_core::event::{Fault, Hook, SessionInfo};
+use dsascope_core::json::{Body, Line, SummaryLine};
+use dsascope_guest::report::{
+    FileCounters, KERNEL, KernelReport, PROCESSES, ProcessReport, SYSFS, TRACER, TRACER_STDOUT, TracerReport,
+};
+use dsascope_guest::scenario::{Exit, Scenario};
+use dsascope_testbed::truth::{self, DropReason, Event};
+use serde::{Deserialize, Serialize};
+
+use crate::session::Outcome;
+use crate::test::report;
+
+/// What a second dsascope wrote, after the first one was killed.
+const SECOND_STDOUT: &str = "second.stdout";
+
+/// What the books are kept by: one process on one WQ.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key {
+    /// As the driver names it.
+    pub device: String,
+    /// The M of wqN.M.
+    pub wq: u16,
+    pub pasid: u32,
+}
+
+/// All that is known of one scenario's run.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    pub device: BTreeMap<Key, DeviceAccount>,
+    pub tracer: Tracer,
+    /// The driver's counters of each file, as sysfs showed them.
+    pub driver: Vec<FileCounters>,
+    pub processes: Vec<Process>,
+    pub kernel: KernelReport,
+}
+
+/// A process' own account.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    pub report: ProcessReport,
+    /// It exited with faults pending: what became of the last ones is not known to it.
+    pub exit_pending: bool,
+    /// Completion records of each descriptor it submits: its own and, of a batch, those of the elements.
+    pub records_per_descriptor: u64,
+}
+
+/// What the devices did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceAccount {
+    /// Entries that the driver hands to a worker, by error code: 0x1a, 0x26, 0x27.
+    pub faults: BTreeMap<u8, u64>,
+    /// Entries that it only logs.
+    pub other_entries: u64,
+    /// All of `faults`, as they lay in the event log, in order.
+    pub raw: Vec<Vec<u8>>,
+    /// Accepted from portals, without elements of batches.
+    pub descriptors: u64,
+    /// Not accepted: the WQ was full or disabled.
+    pub refused: u64,
+}
+
+impl DeviceAccount {
+    pub fn faults(&self) -> u64 {
+        self.faults.values().sum()
+    }
+}
+
+/// What there is of dsascope.
+#[derive(Clone, Debug, Default)]
+pub enum Tracer {
+    /// It ran to its end.
+    Traced(Box<Account>),
+    /// The scenario killed it; the account of the one that was started afterwards.
+    Killed(Box<Account>),
+    #[default]
+    Absent,
+}
+
+/// What dsascope reported.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub session: SessionInfo,
+    pub summary: SummaryLine,
+    /// Every fault's line; `None`: totals alone were asked for.
+    pub faults: Option<Vec<Fault>>,
+    pub run: TracerReport,
+}
+
+impl Account {
+    /// Whether a program was attached to the hook.
+    pub fn observes(&self, hook: Hook) -> bool {
+        self.session.verdicts.iter().any(|verdict| verdict.hook == hook && verdict.state.attached())
+    }
+
+    /// What `--json` wrote.
+    pub fn parse(text: &str, deep: bool, run: TracerReport) -> Result<Self> {
+        let (mut session, mut summary) = (None, None);
+        let mut faults = deep.then(Vec::new);
+        for (number, line) in text.lines().enumerate() {
+            let line = Line::parse(line)
+                .with_context(|| format!("dsascope's line {} is not in its format", number + 1))?;
+            match line.body {
+                Body::Session(first) => session = Some(*first),
+                Body::Summary(last) => summary = Some(*last),
+                Body::Fault(fault) => {
+                    if let Some(faults) = &mut faults {
+                        faults.push(fault.fault);
+                    }
+                }
+                Body::Interrupt(_) | Body::Open(_) | Body::Release(_) | Body::Hole(_) | Body::Stat(_) => {}
+            }
+        }
+        Ok(Self {
+            session: session.context("dsascope wrote no session line")?,
+            summary: summary.context("dsascope wrote no summary line")?,
+            faults,
+            run,
+        })
+    }
+
+    /// The keys of all open files that it reports.
+    pub fn keys(&self) -> BTreeSet<Key> {
+        let of_totals = |c: &dsascope_core::json::SummaryContext| of_context(&c.totals.context);
+        let of_faults = self.faults.iter().flatten().map(|fault| of_context(&fault.context));
+        self.summary.contexts.iter().map(of_totals).chain(of_faults).collect()
+    }
+}
+
+pub fn of_context(context: &dsascope_core::event::Context) -> Key {
+    Key { device: context.device.to_string(), wq: context.wq, pasid: context.pasid }
+}
+
+impl Books {
+    /// From what the guest returned and the truth log's part.
+    pub fn read(outcome: &Outcome, truth: &[truth::Line], scenario: &Scenario, deep: bool) -> Result<Self> {
+        let processes: Vec<ProcessReport> = report(outcome, PROCESSES)?;
+        let run: TracerReport = report(outcome, TRACER)?;
+        let tracer = match run.second.clone() {
+            _ if !run.killed => Tracer::Traced(Box::new(account(outcome, TRACER_STDOUT, deep, run)?)),
+            Some(second) => Tracer::Killed(Box::new(account(outcome, SECOND_STDOUT, deep, *second)?)),
+            None => bail!("dsascope was killed and not started again"),
+        };
+        Ok(Self {
+            device: device_accounts(truth),
+            tracer,
+            driver: report(outcome, SYSFS)?,
+            processes: processes
+                .into_iter()
+                .map(|report| {
+                    let plan = scenario.processes.iter().find(|process| process.name == report.process);
+                    let elements = plan.and_then(|plan| plan.batch_descriptors).map_or(0, u64::from);
+                    Process {
+                        exit_pending: plan.is_some_and(|plan| plan.exit == Exit::Pending),
+                        records_per_descriptor: 1 + elements,
+                        report,
+                    }
+                })
+                .collect(),
+            kernel: report(outcome, KERNEL)?,
+        })
+    }
+}
+
+fn account(outcome: &Outcome, file: &str, deep: bool, run: TracerReport) -> Result<Account> {
+    let bytes = outcome.files.get(file).with_context(|| format!("the guest sent no {file}"))?;
+    Account::parse(&String::from_utf8_lossy(bytes), deep, run)
+}
+
+/// The truth log's lines from byte `offset` on, and where the next ones will start.
+pub fn truth_since(path: &Path, offset: u64) -> Result<(Vec<truth::Line>, u64)> {
+    let name = || format!("the truth log {}", path.display());
+    let mut file = BufReader::new(File::open(path).with_context(name)?);
+    file.seek(SeekFrom::Start(offset)).with_context(name)?;
+    let mut lines = Vec::new();
+    let mut end = offset;
+    let mut text = String::new();
+    loop {
+        text.clear();
+        let bytes = file.read_line(&mut text).with_context(name)?;
+        if bytes == 0 || !text.ends_with('\n') {
+            return Ok((lines, end));
+        }
+        end += bytes as u64;
+        lines.push(serde_json::from_str(&text).with_context(|| format!("{} holds nonsense", name()))?);
+    }
+}
+
+/// Counts and entries of all processes that appear.
+fn device_accounts(lines: &[truth::Line]) -> BTreeMap<Key, DeviceAccount> {
+    let mut accounts: BTreeMap<Key, DeviceAccount> = BTreeMap::new();
+    let mut at = |device: &str, wq: u8, pasid: u32, change: &mut dyn FnMut(&mut DeviceAccount)| {
+        change(accounts.entry(Key { device: device.to_owned(), wq: wq.into(), pasid }).or_default());
+    };
+    for line in lines {
+        match &line.event {
+            Event::EventLogEntry { device, wq, pasid, error, raw, .. } => {
+                at(device, *wq, *pasid, &mut |account| match error & STATUS_MASK {
+                    handed_over @ (CRA_XLAT | BATCH_EVL_ERR | DRAIN_EVL) => {
+                        *account.faults.entry(handed_over).or_default() += 1;
+                        account.raw.push(truth::unhex(raw).unwrap_or_default());
+                    }
+                    _ => account.other_entries += 1,
+                });
+            }
+            Event::Descriptor { device, wq, pasid: Some(pasid), batch_index: None, .. } => {
+                at(device, *wq, *pasid, &mut |account| account.descriptors += 1);
+            }
+            Event::Dropped {
+                device,
+                wq,
+                pasid: Some(pasid),
+                reason: DropReason::WqDisabled | DropReason::WqFull,
+            } => at(device, *wq, *pasid, &mut |account| account.refused += 1),
+            _ => {}
+        }
+    }
+    accounts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    #[test]
+    fn the_truth_log_is_read_on_from_where_the_last_scenario_ended() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mark = |text: &str| format!("{{\"time_ns\":1,\"event\":\"mark\",\"text\":\"{text}\"}}\n");
+        write!(file, "{}", mark("a")).unwrap();
+        let (lines, end) = truth_since(file.path(), 0).unwrap();
+        assert_eq!((lines.len(), end), (1, mark("a").len() as u64));
+        write!(file, "{}{}{{\"half", mark("b"), mark("c")).unwrap();
+        let (lines, end) = truth_since(file.path(), end).unwrap();
+        assert_eq!((lines.len(), end), (2, 3 * mark("a").len() as u64));
+        writeln!(file, "{{}}").unwrap();
+        assert!(truth_since(file.path(), end).is_err());
+    }
+
+    #[test]
+    fn output_without_its_last_line_is_an_error() {
+        let error = Account::parse("", false, TracerReport::default()).unwrap_err();
+        assert!(error.to_string().contains("no session line"));
+        assert!(Account::parse("{}", false, TracerReport::default()).is_err());
+    }
+}

@@ -1,0 +1,310 @@
+//! `cargo xtask reconcile`: scenarios under dsascope, and three books held against each other: the devices' truth log, what dsascope
+//! reports, the driver's counters. The processes' own account is a fourth.
+//!
+//! Owns: the runs, one boot a kernel, and the exit code. Refuses: knowing the rules ([`compare`]) or the formats ([`books`]).
+
+pub mod books;
+pub mod compare;
+mod deep;
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::{Args, ValueEnum};
+use dsascope_guest::protocol::PROGRAMS;
+use dsascope_guest::scenario::{Scenario, random};
+use serde::Serialize;
+
+use self::books::Books;
+use self::compare::{Comparison, Difference, Rule};
+use crate::binaries::TRACER;
+use crate::cli::OwnFiles;
+use crate::guest;
+use crate::progress::say;
+use crate::session::{Guest, Settings};
+use crate::test;
+use crate::version::SUPPORTED;
+
+/// Scenarios with fewer faults are compared entry by entry.
+const DEEP_BELOW_FAULTS: u64 = 2_000;
+
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Kernel version, or a prefix of one for the newest there is; may be given several times
+    #[arg(long, value_name = "VERSION", default_values_t = [SUPPORTED[0].to_owned()])]
+    pub kernel: Vec<String>,
+    /// A scenario to run; may be given several times. Without it and without a seed: all in xtask/scenarios
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Vec<PathBuf>,
+    /// Random valid scenarios made from this number, or from each from A to before B; may be given several times
+    #[arg(long, value_name = "N|A..B", value_parser = Seeds::parse)]
+    pub seed: Vec<Seeds>,
+    /// One JSON object on stdout
+    #[arg(long)]
+    pub json: bool,
+    /// How dsascope attaches
+    #[arg(long, value_enum, default_value_t, value_name = "HOW")]
+    pub attach: Attach,
+    /// dsascope's ring in bytes, in place of the scenario's
+    #[arg(long, value_name = "BYTES")]
+    pub ring_size: Option<u32>,
+    /// Number of CPUs of the guest
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cpus: u32,
+    /// Compare the bytes of each event-log entry: auto does so below 2,000 faults
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub deep: Deep,
+    /// Keep console, truth log and each scenario's reports in this directory
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// A qemu-system-x86_64 of version 10.1 or newer; otherwise PATH's, otherwise Debian's
+    #[arg(long, value_name = "PATH")]
+    pub qemu: Option<PathBuf>,
+}
+
+/// dsascope's `--attach`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attach {
+    #[default]
+    Auto,
+    Fentry,
+    Kprobe,
+    Tracepoint,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Deep {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// Seeds from `first` to before `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seeds {
+    first: u64,
+    end: u64,
+}
+
+/// How dsascope is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    pub attach: Attach,
+    pub ring_bytes: Option<u32>,
+    pub deep: Deep,
+}
+
+/// A scenario's comparison with its circumstances.
+#[derive(Debug, Serialize)]
+struct Ran {
+    kernel: String,
+    scenario: String,
+    exact: bool,
+    seconds: f64,
+    #[serde(flatten)]
+    comparison: Comparison,
+}
+
+/// All of them, as `--json` prints it.
+#[derive(Debug, Serialize)]
+struct Report {
+    attach: Attach,
+    cpus: u32,
+    exact: usize,
+    different: usize,
+    scenarios: Vec<Ran>,
+}
+
+/// Runs and compares all; the exit code is 1 when anything is different.
+pub fn run(arguments: &Arguments) -> Result<u8> {
+    let scenarios = arguments.scenarios()?;
+    let mut report = Report {
+        attach: arguments.attach,
+        cpus: arguments.cpus,
+        exact: 0,
+        different: 0,
+        scenarios: Vec::new(),
+    };
+    for kernel in &arguments.kernel {
+        on_kernel(arguments, kernel, &scenarios, &mut report)?;
+    }
+    report.exact = report.scenarios.iter().filter(|ran| ran.exact).count();
+    report.different = report.scenarios.len() - report.exact;
+    let counts = format!(
+        "{} scenarios, {} exact, {} different",
+        report.scenarios.len(),
+        report.exact,
+        report.different
+    );
+    if arguments.json {
+        println!("{}", serde_json::to_string(&report)?);
+        say(counts);
+    } else {
+        println!("\n{counts}");
+    }
+    Ok(u8::from(report.different > 0))
+}
+
+/// One boot for all scenarios, and another one after each that could not be run: it may have left the guest in any state.
+fn on_kernel(arguments: &Arguments, kernel: &str, scenarios: &[Scenario], report: &mut Report) -> Result<()> {
+    let settings = Settings {
+        qemu: arguments.qemu.clone(),
+        cpus: arguments.cpus,
+        devices: guest::devices(scenarios),
+        out: arguments.out.as_ref().map(|out| out.join(kernel)),
+        kernel: OwnFiles::default().kernel(kernel),
+        ..Settings::with_kernel(kernel)
+    };
+    let options = Options { attach: arguments.attach, ring_bytes: arguments.ring_size, deep: arguments.deep };
+    let mut running: Option<Guest> = None;
+    for scenario in scenarios {
+        let mut guest = match running.take() {
+            Some(guest) => guest,
+            None => boot(&settings, arguments.json)?,
+        };
+        let started = Instant::now();
+        let result = reconcile(&mut guest, scenario, options, settings.out.as_deref());
+        let name = guest.kernel.clone();
+        let comparison = match result {
+            Ok(comparison) => {
+                running = Some(guest);
+                comparison
+            }
+            Err(error) => Comparison {
+                differences: vec![Difference { rule: Rule::Expectation, text: format!("{error:#}") }],
+                ..Comparison::default()
+            },
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        if !arguments.json {
+            print!("{}", table::scenario(&scenario.name, seconds, &comparison));
+        }
+        let exact = comparison.exact();
+        report.scenarios.push(Ran {
+            kernel: name,
+            scenario: scenario.name.clone(),
+            exact,
+            seconds,
+            comparison,
+        });
+    }
+    if let Some(guest) = running {
+        guest.shutdown(None)?;
+    }
+    Ok(())
+}
+
+fn boot(settings: &Settings, json: bool) -> Result<Guest> {
+    let guest = Guest::boot(settings)?;
+    let line = format!(
+        "kernel {}, {} CPUs, up after {:.1} s",
+        guest.kernel,
+        settings.cpus,
+        guest.timings.boot.as_secs_f64()
+    );
+    if json {
+        say(line);
+    } else {
+        println!("\n{line}");
+    }
+    Ok(guest)
+}
+
+/// Runs a scenario under dsascope and compares the books.
+pub fn reconcile(
+    guest: &mut Guest,
+    scenario: &Scenario,
+    options: Options,
+    keep: Option<&std::path::Path>,
+) -> Result<Comparison> {
+    let faults: u64 = scenario.processes.iter().map(|process| process.plan().faults()).sum();
+    let deep = match options.deep {
+        Deep::Auto => faults < DEEP_BELOW_FAULTS,
+        Deep::Always => true,
+        Deep::Never => false,
+    };
+    let mut scenario = scenario.clone();
+    scenario.tracer.ring_bytes = options.ring_bytes.or(scenario.tracer.ring_bytes);
+    let command = if deep { "trace" } else { "stat" };
+    let attach = options.attach.name()?;
+    let tracer = [&format!("{PROGRAMS}/{TRACER}"), command, "--json", "--attach", &attach];
+    let truth = guest.truth()?.to_owned();
+    let (_, offset) = books::truth_since(&truth, std::fs::metadata(&truth).map_or(0, |meta| meta.len()))?;
+    let outcome = guest.scenario(&scenario, Some(&tracer.map(ToString::to_string)))?;
+    guest::keep(keep, &scenario, &outcome)?;
+    guest.truth()?;
+    let (lines, _) = books::truth_since(&truth, offset)?;
+    let books = Books::read(&outcome, &lines, &scenario, deep).map_err(|error| {
+        if outcome.said.trim().is_empty() {
+            error
+        } else {
+            anyhow!("{error:#}; the guest said: {}", outcome.said.trim())
+        }
+    })?;
+    let mut comparison = compare::compare(&books);
+    if outcome.code != 0 {
+        let text = outcome.said.trim().to_owned();
+        comparison.differences.push(Difference { rule: Rule::Expectation, text });
+    }
+    Ok(comparison)
+}
+
+/// The books of a scenario are exact: a guest test.
+pub fn is_exact(guest: &mut Guest, scenario: &Scenario) -> Result<()> {
+    let comparison = reconcile(guest, scenario, Options::default(), None)?;
+    ensure!(comparison.exact(), "{}: {}", scenario.name, comparison.all_differences().join("; "));
+    let tiny = scenario.tracer.stall_ms.is_some();
+    ensure!(!tiny || comparison.records_lost > 0, "{}: the stalled tracer lost nothing", scenario.name);
+    Ok(())
+}
+
+/// The books of random scenarios are exact: a guest test.
+pub fn seeds_are_exact(guest: &mut Guest, seeds: std::ops::Range<u64>) -> Result<()> {
+    for seed in seeds {
+        is_exact(guest, &random(seed))?;
+    }
+    Ok(())
+}
+
+impl Attach {
+    /// As dsascope's flag has it.
+    pub fn name(self) -> Result<String> {
+        let value = self.to_possible_value().context("an attach type has no name")?;
+        Ok(value.get_name().to_owned())
+    }
+}
+
+impl Arguments {
+    fn scenarios(&self) -> Result<Vec<Scenario>> {
+        if self.scenario.is_empty() && self.seed.is_empty() {
+            return Ok(test::scenarios()?.into_iter().map(|(_, scenario)| scenario).collect());
+        }
+        let files = self.scenario.iter().map(|path| guest::from_file(path));
+        let seeds = self.seed.iter().flat_map(|seeds| seeds.first..seeds.end).map(|seed| Ok(random(seed)));
+        files.chain(seeds).collect()
+    }
+}
+
+impl Seeds {
+    /// `N` or `A..B`.
+    fn parse(text: &str) -> Result<Self> {
+        let number = |text: &str| text.parse::<u64>().with_context(|| format!("{text:?} is not a seed"));
+        let seeds = match text.split_once("..") {
+            Some((first, end)) => Self { first: number(first)?, end: number(end)? },
+            None => {
+                let first = number(text)?;
+                Self { first, end: first.checked_add(1).context("the seed is too large")? }
+            }
+        };
+        if seeds.first >= seeds.end {
+            bail!("{text} holds no seed");
+        }
+        Ok(seeds)
+    }
+}

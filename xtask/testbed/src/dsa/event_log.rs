@@ -1,0 +1,105 @@
+//! The event-log ring in guest memory (idxd-facts sections 1.8 and 8).
+//!
+//! Owns: tail, the interrupt-pending protocol, the waiting of an engine for a free slot. Refuses: overwriting an entry that the
+//! driver has not read. One entry is written at a time, so that the tail never passes an unfinished one.
+//! Not modelled: the halt that a real device enters when the log's memory cannot be written (the entry is given up).
+
+use dsascope_common::hw::regs::{genctrl, intcause};
+use zerocopy::IntoBytes;
+
+use super::DsaDevice;
+use super::engine::Report;
+use super::state::{Job, State};
+use crate::truth::{Event, hex};
+
+impl DsaDevice {
+    /// Write an entry; waits while the ring is full, until the driver makes room or a reset, disable or abort ends the wait.
+    pub(super) fn append(&self, engine: usize, job: &Job, report: &Report) {
+        let started = self.host.truth.now_ns();
+        let (slot, waited) = self.wait_for_slot(job);
+        if waited {
+            let blocked_ns = self.host.truth.now_ns() - started;
+            self.log(Event::EngineBlocked { device: self.name(), engine: engine as u8, blocked_ns });
+        }
+        let Some((address, pasid)) = slot else {
+            self.abandon(job, report);
+            return;
+        };
+        let bytes = entry_bytes(self.kind.entry_bytes(), self.kind.cr_offset(), report);
+        let written = self.host.dma.write(pasid, address, &bytes);
+        let mut state = self.state();
+        state.log_busy = false;
+        self.log_space.notify_all();
+        match written {
+            Ok(()) if state.generation == job.generation => self.publish(&mut state, report, &bytes),
+            Ok(()) => self.abandon(job, report),
+            Err(fault) => {
+                log::warn!("{}: event log: {fault}", self.name);
+                self.abandon(job, report);
+            }
+        }
+    }
+
+    /// Address and PASID of the slot at the tail, now the caller's until it clears `log_busy`, or none if the wait was ended;
+    /// and whether the ring was full meanwhile.
+    fn wait_for_slot(&self, job: &Job) -> (Option<(u64, Option<u32>)>, bool) {
+        let mut state = self.state();
+        let mut waited = false;
+        loop {
+            if state.obsolete(job) {
+                return (None, waited);
+            }
+            let r = &state.registers;
+            let full = r.log_full();
+            if !full && !state.log_busy {
+                let offset = u64::from(r.tail) * self.kind.entry_bytes() as u64;
+                let slot = (r.log_base().wrapping_add(offset), r.log_pasid());
+                state.log_busy = true;
+                return (Some(slot), waited);
+            }
+            if full && state.gives_up(job) {
+                return (None, waited);
+            }
+            waited |= full;
+            state = self.wait(&self.log_space, state);
+        }
+    }
+
+    /// The entry is in memory: let the driver see it.
+    fn publish(&self, state: &mut State, report: &Report, bytes: &[u8]) {
+        let r = &mut state.registers;
+        let index = r.tail;
+        r.tail = (r.tail + 1) % r.log_size().max(1);
+        let h = &report.header;
+        self.log(Event::EventLogEntry {
+            device: self.name(),
+            index,
+            error: report.error,
+            wq: h.wq_idx(),
+            pasid: h.pasid(),
+            operation: h.operation(),
+            fault_addr: h.fault_addr(),
+            batch: h.batch(),
+            batch_id: h.batch_id(),
+            batch_index: h.batch_idx(),
+            raw: hex(bytes),
+        });
+        // One interrupt until the driver acknowledges; it reads the tail after that.
+        if !std::mem::replace(&mut r.pending, true) && r.genctrl & genctrl::EVENT_LOG_INTERRUPT != 0 {
+            self.cause(state, intcause::EVENT_LOG);
+        }
+    }
+
+    fn abandon(&self, job: &Job, report: &Report) {
+        let (wq, pasid, error) = (job.wq, job.pasid, report.error);
+        self.log(Event::EntryAbandoned { device: self.name(), wq, pasid, error });
+    }
+}
+
+fn entry_bytes(bytes: usize, cr_offset: usize, report: &Report) -> Vec<u8> {
+    let mut entry = report.header.as_bytes().to_vec();
+    entry.resize(cr_offset, 0);
+    entry.extend_from_slice(&report.record);
+    entry.resize(bytes, 0);
+    entry
+}

@@ -1,0 +1,149 @@
+//! A DSA 2.0 (or IAA) device: registers, commands, portals, engines, event log.
+//!
+//! [`DsaDevice`] is the model; it knows memory, interrupts and the truth log only through [`Host`], so that tests drive it
+//! without a hypervisor. [`Function`] is its face towards vfio-user.
+//! What a module does not model is said at its top. For the device as a whole: page requests, halt, perfmon, interrupt handles,
+//! inter-domain operations.
+
+mod command;
+mod engine;
+mod event_log;
+mod function;
+mod host;
+mod model;
+mod ops;
+mod pci;
+mod portal;
+mod regs;
+mod state;
+mod swerror;
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub use function::Function;
+pub use host::{Dma, DmaFault, Host, Interrupts, Port};
+pub use model::{ENGINES, GROUPS, Kind, TOTAL_ENTRIES, VECTORS, WQS};
+
+use crate::truth::{DropReason, Event};
+use state::State;
+
+/// A reset waits that long for descriptors under way, which never wait for anything themselves once it has begun.
+const RESET_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The model of one device.
+#[derive(Debug)]
+pub struct DsaDevice {
+    name: String,
+    kind: Kind,
+    host: Host,
+    state: Mutex<State>,
+    /// One an engine.
+    wake: [Condvar; ENGINES],
+    /// The event log's head moved, or waiting for it is over.
+    log_space: Condvar,
+    /// An engine finished a descriptor.
+    finished: Condvar,
+}
+
+impl DsaDevice {
+    /// A device as after power-on; `name` is the guest's for it and stands in the truth log.
+    #[must_use]
+    pub fn new(name: &str, kind: Kind, host: Host) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind,
+            host,
+            state: Mutex::new(State::new(kind)),
+            wake: Default::default(),
+            log_space: Condvar::new(),
+            finished: Condvar::new(),
+        }
+    }
+
+    /// Threads for all engines; they end after [`DsaDevice::stop`].
+    pub fn start(self: &Arc<Self>) -> std::io::Result<Vec<JoinHandle<()>>> {
+        (0..ENGINES)
+            .map(|engine| {
+                let device = Arc::clone(self);
+                let name = format!("{}-engine{engine}", self.name);
+                std::thread::Builder::new().name(name).spawn(move || device.run_engine(engine))
+            })
+            .collect()
+    }
+
+    /// End the engines; whoever waits for the event log gives up.
+    pub fn stop(&self) {
+        self.state().stopping = true;
+        self.log_space.notify_all();
+        self.wake.iter().for_each(Condvar::notify_all);
+    }
+
+    /// Function-level reset or machine reset: registers, configuration space, queues. Waits for descriptors under way.
+    pub fn reset(&self) {
+        let mut state = self.state();
+        self.abort_all(&mut state);
+        state.generation += 1;
+        state.command = None;
+        state.portal.clear();
+        self.log_space.notify_all();
+        let busy = |state: &mut State| state.engines.iter().any(|e| e.current.is_some());
+        state = self
+            .finished
+            .wait_timeout_while(state, RESET_PATIENCE, busy)
+            .unwrap_or_else(PoisonError::into_inner)
+            .0;
+        state.reset_registers();
+        state.config = pci::config_space(self.kind);
+        self.log(Event::Reset { device: self.name() });
+    }
+
+    /// Software reads configuration space.
+    pub fn read_config(&self, offset: u64, into: &mut [u8]) {
+        self.state().config.read(offset as usize, into);
+    }
+
+    /// Software writes configuration space.
+    pub fn write_config(&self, offset: u64, data: &[u8]) {
+        let reset = pci::write(&mut self.state().config, offset as usize, data);
+        if reset {
+            self.reset();
+        }
+    }
+
+    /// A poisoned lock is taken all the same: no code here leaves a state half changed.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, on: &Condvar, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        on.wait(state).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn log(&self, event: Event) {
+        self.host.truth.log(event);
+    }
+
+    fn dropped(&self, wq: u8, pasid: Option<u32>, reason: DropReason) {
+        self.log(Event::Dropped { device: self.name(), wq, pasid, reason });
+    }
+
+    /// Set a bit of INTCAUSE and send vector 0.
+    fn cause(&self, state: &mut State, bit: u32) {
+        state.registers.intcause |= bit;
+        self.raise(0, state.registers.intcause);
+    }
+
+    fn raise(&self, vector: u16, cause: u32) {
+        let delivered = self.host.interrupts.raise(vector);
+        self.log(Event::Interrupt { device: self.name(), vector, cause, delivered });
+    }
+}
+
+#[cfg(test)]
+mod tests;
