@@ -34,24 +34,41 @@ impl Submission {
     }
 }
 
+/// 64-byte slots of the portal page.
+const SLOTS: u64 = PAGE as u64 / 64;
+
 #[derive(Debug)]
 pub(crate) struct Portal {
     page: Mapping,
-    /// Submissions so far; each takes the next 64-byte slot of the page, so that threads do not meet in one.
+    /// Submissions so far; each begins to look for its slot one further.
     sent: AtomicU64,
+    /// Slots that a thread is storing to, a bit each. Eight stores can be interrupted halfway, for longer than the other threads need
+    /// to come round to the same slot.
+    taken: AtomicU64,
 }
 
 impl Portal {
     pub(crate) fn map(file: &File) -> io::Result<Self> {
         let page = Mapping::of_file(file, PAGE, libc::PROT_READ | libc::PROT_WRITE, true)?;
-        Ok(Self { page, sent: AtomicU64::new(0) })
+        Ok(Self { page, sent: AtomicU64::new(0), taken: AtomicU64::new(0) })
+    }
+
+    /// A slot that no other thread is storing to.
+    fn take_slot(&self) -> u64 {
+        loop {
+            let slot = self.sent.fetch_add(1, Ordering::Relaxed) % SLOTS;
+            if self.taken.fetch_or(1 << slot, Ordering::Acquire) & 1 << slot == 0 {
+                return slot;
+            }
+            std::hint::spin_loop();
+        }
     }
 
     /// # Safety
     /// The memory that the descriptor names belongs to this crate's mappings and lives until the file is closed.
     pub(crate) unsafe fn send(&self, descriptor: &Descriptor, how: Submission) {
-        let slots = PAGE as u64 / 64;
-        let slot = self.page.address() + self.sent.fetch_add(1, Ordering::Relaxed) % slots * 64;
+        let taken = self.take_slot();
+        let slot = self.page.address() + taken * 64;
         // Whatever the descriptor points to must be visible before it.
         fence(Ordering::SeqCst);
         match how {
@@ -65,6 +82,7 @@ impl Portal {
                 }
             }
         }
+        self.taken.fetch_and(!(1 << taken), Ordering::Release);
     }
 }
 
