@@ -148,3 +148,17 @@ mod movdir64b {
         false
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_is_being_stored_to_is_passed_over() -> Result<(), crate::Error> {
+        let page = Mapping::anonymous(PAGE, true)?;
+        let free = 1 << 5 | 1 << 40;
+        let portal = Portal { page, sent: AtomicU64::new(0), taken: AtomicU64::new(!free) };
+        assert_eq!((portal.take_slot(), portal.take_slot()), (5, 40));
+        Ok(())
+    }
+}
