@@ -171,6 +171,9 @@ pub struct Process {
     /// Without it: as fast as possible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_per_s: Option<u32>,
+    /// Microseconds between two looks at the records; each look is a timer interrupt.
+    #[serde(default = "default_poll_us")]
+    pub poll_us: u32,
     #[serde(default = "one")]
     pub outstanding: u16,
     #[serde(default = "one")]
@@ -212,6 +215,9 @@ const fn default_event_log_entries() -> u32 {
 }
 const fn default_priority() -> u8 {
     10
+}
+const fn default_poll_us() -> u32 {
+    50
 }
 const fn one() -> u16 {
     1

@@ -116,6 +116,7 @@ fn process(r: &mut Random, index: usize, wq: &WorkQueue) -> Process {
         bytes,
         batch_descriptors: (operation == Operation::Batch).then(|| r.range(2, 16)),
         count: count.into(),
+        poll_us: 50,
         rate_per_s: r.one_in(4).then(|| u32::from(r.range(100, 1000))),
         outstanding,
         threads,

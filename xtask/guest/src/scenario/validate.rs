@@ -176,6 +176,12 @@ impl Process {
             self.count
         );
         ensure!(self.rate_per_s != Some(0), format!("{at}.rate_per_s"), "must not be 0");
+        ensure!(
+            (1..=1_000_000).contains(&self.poll_us),
+            format!("{at}.poll_us"),
+            "must be 1 to 1000000, not {}",
+            self.poll_us
+        );
         ensure!(self.repeat > 0, format!("{at}.repeat"), "must not be 0");
         ensure!(
             (1..=64).contains(&self.threads),
@@ -323,6 +329,7 @@ mod tests {
             ("bytes = [64]", "bytes = [64]\nbatch_descriptors = 2", "process[0].batch_descriptors"),
             ("count = 10", "count = 0", "process[0].count"),
             ("count = 10", "count = 10\nrate_per_s = 0", "process[0].rate_per_s"),
+            ("count = 10", "count = 10\npoll_us = 0", "process[0].poll_us"),
             ("outstanding = 4", "outstanding = 17", "process[0].outstanding"),
             ("outstanding = 4", "outstanding = 4\nthreads = 5", "process[0].outstanding"),
             ("outstanding = 4", "outstanding = 11\nexit = \"pending\"", "process[0].exit"),

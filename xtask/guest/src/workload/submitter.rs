@@ -26,8 +26,7 @@ use super::{
     lock,
 };
 
-/// Between two looks at a record, and at the driver's counters.
-const LOOK: Duration = Duration::from_micros(50);
+/// Between two looks at the driver's counters.
 const LOOK_AT_COUNTERS: Duration = Duration::from_millis(1);
 /// Between two looks at the wish to stop.
 const LOOK_AT_STOP: Duration = Duration::from_millis(100);
@@ -54,6 +53,8 @@ pub(crate) struct Round<'a> {
     file: &'a OpenFile,
     process: &'a Process,
     forever: bool,
+    /// Between two looks at the records.
+    poll: Duration,
     cycle: Vec<Habit>,
     workers: Vec<Mutex<Worker>>,
     books: Mutex<Books>,
@@ -117,6 +118,7 @@ impl<'a> Round<'a> {
             file,
             process,
             forever: order.forever,
+            poll: Duration::from_micros(process.poll_us.into()),
             cycle: process.completion_records.cycle(),
             workers,
             books: Mutex::default(),
@@ -170,7 +172,7 @@ impl<'a> Round<'a> {
                 if wait.is_zero() && progress.elapsed() > PATIENCE {
                     return self.give_up(&worker);
                 }
-                thread::sleep(if wait.is_zero() || !idle { LOOK } else { wait.min(LOOK_AT_STOP) });
+                thread::sleep(if wait.is_zero() || !idle { self.poll } else { wait.min(LOOK_AT_STOP) });
             }
         }
         let mut progress = Instant::now();
@@ -180,7 +182,7 @@ impl<'a> Round<'a> {
             } else if progress.elapsed() > PATIENCE {
                 return self.give_up(&worker);
             }
-            thread::sleep(LOOK);
+            thread::sleep(self.poll);
         }
         Ok(())
     }
