@@ -258,7 +258,13 @@ pub mod counter {
     pub const LOST: u32 = SENT + kind::COUNT as u32;
     pub const HOLE: u32 = LOST + kind::COUNT as u32;
     pub const HIT: u32 = HOLE + super::hole::COUNT as u32;
-    pub const COUNT: u32 = HIT + super::hook::COUNT as u32;
+    /// Faults put into the table of those that wait for their worker / taken out of it.
+    pub const PUT: u32 = HIT + super::hook::COUNT as u32;
+    pub const TAKEN: u32 = PUT + 1;
+    /// Faults put into the table of those in service / taken out of it.
+    pub const STARTED: u32 = TAKEN + 1;
+    pub const ENDED: u32 = STARTED + 1;
+    pub const COUNT: u32 = ENDED + 1;
 }
 
 /// Holes: what a program could not follow, counted each by its kind. None of them loses a total.
@@ -324,8 +330,9 @@ pub mod name {
     pub const RING: &str = "EVENTS";
     pub const COUNTERS: &str = "COUNTERS";
     pub const TOTALS: &str = "TOTALS";
-    pub const PENDING: &str = "PENDING";
-    pub const ACTIVE: &str = "ACTIVE";
+    pub const PENDING_MORE: &str = "PENDING_MORE";
+    pub const PENDING_VALUES: &str = "PENDING_VALUES";
+    pub const ACTIVE_FAULTS: &str = "ACTIVE_FAULTS";
     pub const SESSIONS: &str = "SESSIONS";
     pub const OPENING: &str = "OPENING";
     pub const RELEASING: &str = "RELEASING";
@@ -334,8 +341,8 @@ pub mod name {
     pub const LOG: &str = "AYA_LOGS";
     /// u64: address of `idxd_evl_fault_work`; a queued work is ours when its function is this.
     pub const WORK_FUNCTION: &str = "WORK_FUNCTION";
-    /// u64: wake the reader when this many bytes are unread; the reader also looks on a timer.
-    pub const WAKE_BYTES: &str = "WAKE_BYTES";
+    /// u64, a power of two minus one: wake the reader when a CPU has sent so many records of a kind; it also looks on a timer.
+    pub const WAKE_MASK: &str = "WAKE_MASK";
     /// u32: 1 sends a record a stage instead of one a fault.
     pub const STAGES: &str = "STAGES";
     /// u32: 1 when no program observes the copy.

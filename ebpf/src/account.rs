@@ -28,8 +28,9 @@ static TOTALS: HashMap<ContextKey, Totals> = HashMap::with_max_entries(8192, 0);
 #[map]
 pub static SESSIONS: HashMap<SessionKey, Session> = HashMap::with_max_entries(8192, 0);
 
+/// Wake the reader each time a CPU has sent so many records of a kind; a power of two, minus one.
 #[unsafe(no_mangle)]
-static WAKE_BYTES: Global<u64> = Global::new(64 * 1024);
+static WAKE_MASK: Global<u64> = Global::new(63);
 #[unsafe(no_mangle)]
 pub static STAGES: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
@@ -37,7 +38,6 @@ pub static VERBOSE: Global<u32> = Global::new(0);
 
 const BPF_RB_NO_WAKEUP: u64 = 1;
 const BPF_RB_FORCE_WAKEUP: u64 = 2;
-const BPF_RB_AVAIL_DATA: u64 = 0;
 
 static NO_TOTALS: Totals = Totals {
     tgid: 0,
@@ -78,7 +78,7 @@ pub unsafe fn add(counter: *mut u64, n: u64) {
 }
 
 #[inline(always)]
-fn count(index: u32) {
+pub fn count(index: u32) {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
         // SAFETY: a live map value; every index is a constant below COUNT.
         unsafe { add(counters.cast::<u64>().add(index as usize), 1) };
@@ -130,11 +130,8 @@ pub unsafe fn send<T: Record>(record: *mut T, time_ns: u64) -> bool {
         *record.cast::<RecordHeader>() =
             RecordHeader { kind: T::KIND, cpu: current_cpu(), lost: *index(counter::LOST) as u32, time_ns };
         // Wake the reader seldom: it also looks on a timer, and a wake-up costs more than the record.
-        let flags = if EVENTS.query(BPF_RB_AVAIL_DATA) >= WAKE_BYTES.load() {
-            BPF_RB_FORCE_WAKEUP
-        } else {
-            BPF_RB_NO_WAKEUP
-        };
+        let due = *index(counter::SEEN + kind) & WAKE_MASK.load() == 0;
+        let flags = if due { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
         if EVENTS.output::<T>(&*record, flags).is_ok() {
             add(index(counter::SENT + kind), 1);
             true

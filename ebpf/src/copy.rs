@@ -7,21 +7,19 @@ use dsascope_common::wire::{FaultRecord, StagePayload, stage};
 use crate::{
     account::{self, STAGES, totals},
     kernel::{self, current_tid, now_ns, read_into},
-    service::{ACTIVE, send_stage, stage_record},
+    service::{in_service, send_stage, stage_record},
     wrap::{on_entry, on_exit},
 };
 
 #[inline(always)]
-fn in_service() -> Option<&'static mut FaultRecord> {
-    // SAFETY: a live map value that only this worker's programs touch, used while the program runs.
-    let fault = ACTIVE.get_ptr_mut(&current_tid()).map(|fault| unsafe { &mut *fault })?;
-    if fault.started_ns == 0 { None } else { Some(fault) }
+fn mine() -> Option<&'static mut FaultRecord> {
+    Some(in_service(current_tid())?.1)
 }
 
 /// (struct idxd_wq *wq, unsigned int pasid, unsigned long addr, void *cr, int len)
 #[inline(always)]
 fn copy_start(address: u64, cr: u64, bytes: u64) {
-    let Some(fault) = in_service() else { return };
+    let Some(fault) = mine() else { return };
     fault.copy_start_ns = now_ns();
     fault.copy_addr = address;
     fault.copy_asked = bytes as u32;
@@ -47,7 +45,7 @@ fn copy_start(address: u64, cr: u64, bytes: u64) {
 
 #[inline(always)]
 fn copy_end(copied: i32) {
-    let Some(fault) = in_service() else { return };
+    let Some(fault) = mine() else { return };
     fault.copy_end_ns = now_ns();
     fault.copy_done = if copied > 0 { copied as u32 } else { 0 };
     if STAGES.load() != 0 {
@@ -59,7 +57,7 @@ fn copy_end(copied: i32) {
 #[inline(always)]
 fn counter(wq: u64, pasid: u64, index: u64) {
     let failure = index as u32 == 1;
-    if let Some(fault) = in_service() {
+    if let Some(fault) = mine() {
         // Joins the totals with the rest of the fault.
         let n = if failure { &mut fault.counted_failures } else { &mut fault.counted_faults };
         *n = n.saturating_add(1);

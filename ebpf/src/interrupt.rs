@@ -1,11 +1,12 @@
 //! The interrupt thread: `idxd_misc_thread`, entry and exit.
 
-use aya_ebpf::{bindings::BPF_ANY, macros::map, maps::HashMap};
-use dsascope_common::wire::{InterruptRecord, RecordHeader, hole, kind};
+use aya_ebpf::{macros::map, maps::Array};
+use dsascope_common::wire::{InterruptRecord, hole, kind};
 
 use crate::{
     account::{self, send},
     kernel::{self, current_tid, now_ns, offset, read, read_into},
+    slots::{Bucket, Slots, WAYS},
     wrap::{on_entry, on_exit},
 };
 
@@ -18,24 +19,15 @@ pub struct Running {
     idxd: u64,
 }
 
-/// Interrupt threads, by thread id. A device has one, and keeps it: entries stay.
-#[map]
-static INTERRUPTS: HashMap<u32, Running> = HashMap::with_max_entries(1024, 0);
+/// Interrupt threads, by thread id. A device has one, and keeps it: slots stay.
+const THREADS: Slots<THREAD_BITS> = Slots(&INTERRUPT_KEYS);
+const THREAD_BITS: u32 = 8;
+const THREAD_SLOTS: u32 = (1 << THREAD_BITS) * WAYS as u32;
 
-static NOT_RUNNING: Running = Running {
-    record: InterruptRecord {
-        header: RecordHeader { kind: kind::INTERRUPT, cpu: 0, lost: 0, time_ns: 0 },
-        start_ns: 0,
-        end_ns: 0,
-        entries: 0,
-        device: 0,
-        device_type: 0,
-        swerror_changed: 0,
-        swerror: [0; 4],
-    },
-    ie: 0,
-    idxd: 0,
-};
+#[map]
+static INTERRUPT_KEYS: Array<Bucket> = Array::with_max_entries(1 << THREAD_BITS, 0);
+#[map]
+static INTERRUPTS: Array<Running> = Array::with_max_entries(THREAD_SLOTS, 0);
 
 // SAFETY: `repr(C)`, starts with the header.
 unsafe impl account::Record for InterruptRecord {
@@ -43,9 +35,14 @@ unsafe impl account::Record for InterruptRecord {
 }
 
 #[inline(always)]
+fn running_in(slot: u32) -> Option<&'static mut Running> {
+    // SAFETY: a live map value that only its thread's programs touch, used while the program runs.
+    INTERRUPTS.get_ptr_mut(slot).map(|r| unsafe { &mut *r })
+}
+
+#[inline(always)]
 fn running(thread: u32) -> Option<&'static mut Running> {
-    // SAFETY: a live map value that only this thread's programs touch, used while the program runs.
-    INTERRUPTS.get_ptr_mut(&thread).map(|r| unsafe { &mut *r })
+    running_in(THREADS.find(u64::from(thread))?)
 }
 
 /// (int vec, void *data): data is the device's `ie`.
@@ -67,8 +64,8 @@ fn start(ie: u64) {
 /// The first run seen of this thread on this device: who it is, and the error register's copy as it was before.
 #[inline(always)]
 fn first_run(thread: u32, ie: u64) -> Option<&'static mut Running> {
-    INTERRUPTS.insert(&thread, &NOT_RUNNING, u64::from(BPF_ANY)).ok()?;
-    let run = running(thread)?;
+    let key = u64::from(thread);
+    let run = running_in(THREADS.find(key).or_else(|| THREADS.claim(key))?)?;
     run.ie = ie;
     run.idxd = ie - offset(&kernel::DEVICE_IE);
     run.record.device = read::<u32>(run.idxd, &kernel::DEVICE_ID).unwrap_or(0) as u16;

@@ -82,11 +82,17 @@ pub struct Wq {
 
 #[inline(always)]
 pub fn wq(wq: u64) -> Option<Wq> {
-    let idxd: u64 = read(wq, &WQ_IDXD)?;
+    // Neighbours on every kernel seen: one read for both where that is so.
+    let together = WQ_ID.load() == WQ_IDXD.load() + 8;
+    let [idxd, id] = if together {
+        read::<[u64; 2]>(wq, &WQ_IDXD)?
+    } else {
+        [read(wq, &WQ_IDXD)?, u64::from(read::<u32>(wq, &WQ_ID)?)]
+    };
     let data: u64 = read(idxd, &DEVICE_DATA)?;
     Some(Wq {
         device: read::<u32>(idxd, &DEVICE_ID)? as u16,
-        wq: read::<u32>(wq, &WQ_ID)? as u16,
+        wq: id as u16,
         device_type: read::<u32>(data, &DATA_TYPE)? as u8,
         idxd,
         data,

@@ -26,6 +26,8 @@ mod release;
 #[cfg(target_arch = "bpf")]
 mod service;
 #[cfg(target_arch = "bpf")]
+mod slots;
+#[cfg(target_arch = "bpf")]
 mod tasks;
 #[cfg(target_arch = "bpf")]
 mod wrap;

@@ -4,14 +4,14 @@
 //! before a worker can see the item; the event-log entry is already copied behind it.
 
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST},
+    bindings::BPF_ANY,
     macros::{btf_tracepoint, map, tracepoint},
-    maps::{HashMap, PerCpuArray},
+    maps::{Array, HashMap, PerCpuArray},
     programs::{BtfTracePointContext, TracePointContext},
 };
 use dsascope_common::{
     hw::event_log::HEADER_BYTES,
-    wire::{FaultRecord, Pending, StagePayload, StageRecord, device_type, hole, kind, mark, stage},
+    wire::{FaultRecord, Pending, StagePayload, StageRecord, counter, device_type, hole, kind, mark, stage},
 };
 
 use crate::{
@@ -19,17 +19,83 @@ use crate::{
     interrupt,
     kernel::{self, WORK_FUNC, WORK_FUNCTION, current_cpu, now_ns, offset, read, read_at, read_into},
     service::stage_record,
+    slots::{Bucket, Slots, WAYS},
     wrap::ran,
 };
 
-/// Faults that wait for their worker, by work item: only what the item itself does not tell when its service starts. The loader sets
-/// the size.
+/// Faults that wait for their worker, by work item: only what the item itself does not tell when its service starts.
+const PENDING: Slots<PENDING_BITS> = Slots(&PENDING_KEYS);
+const PENDING_BITS: u32 = 12;
+const PENDING_SLOTS: u32 = (1 << PENDING_BITS) * WAYS as u32;
+
 #[map]
-pub static PENDING: HashMap<u64, Pending> = HashMap::with_max_entries(16384, 0);
+static PENDING_KEYS: Array<Bucket> = Array::with_max_entries(1 << PENDING_BITS, 0);
+#[map]
+static PENDING_VALUES: Array<Pending> = Array::with_max_entries(PENDING_SLOTS, 0);
+
+/// Those that found their bucket full. The loader sets the size.
+#[map]
+static PENDING_MORE: HashMap<u64, Pending> = HashMap::with_max_entries(16384, 0);
+
+/// Whether anything was ever put there: the look-up is not for free.
+#[map]
+static MORE_USED: Array<u32> = Array::with_max_entries(1, 0);
+
+/// See [`number`].
+#[map]
+static NUMBER: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// For the measured alternative alone. Interrupts are off in this hook, so nobody else uses this CPU's entry meanwhile.
 #[map]
 static SCRATCH: PerCpuArray<FaultRecord> = PerCpuArray::with_max_entries(1, 0);
+
+/// What is not known of a work item: all zeros, told by `queued_ns`. (An `Option` would leave its fields unset, and verifiers follow
+/// unset fields to whatever else was in their place.)
+const UNKNOWN: Pending = Pending { queued_ns: 0, interrupt_ns: 0, cpu: 0, reserved: 0 };
+
+/// Takes what is known of a work item out of the table.
+#[inline(always)]
+pub fn take(work: u64) -> Pending {
+    let mut pending = UNKNOWN;
+    if let Some(slot) = PENDING.find(work) {
+        if let Some(value) = PENDING_VALUES.get(slot) {
+            pending = *value;
+        }
+        PENDING.release(slot);
+    } else if MORE_USED.get(0).is_some_and(|used| *used != 0) {
+        // SAFETY: the value is read at once.
+        if let Some(value) = unsafe { PENDING_MORE.get(&work) } {
+            pending = *value;
+            let _ = PENDING_MORE.remove(&work);
+        }
+    }
+    if pending.queued_ns != 0 {
+        account::count(counter::TAKEN);
+    }
+    pending
+}
+
+#[inline(always)]
+fn put(work: u64, pending: &Pending) -> bool {
+    let put = match PENDING.claim(work).and_then(|slot| PENDING_VALUES.get_ptr_mut(slot)) {
+        Some(value) => {
+            // SAFETY: a live map value, of this work item from now on; its worker cannot see the item yet.
+            unsafe { *value = *pending };
+            true
+        }
+        None => {
+            if let Some(used) = MORE_USED.get_ptr_mut(0) {
+                // SAFETY: a live map value; it only ever becomes 1.
+                unsafe { used.write_volatile(1) };
+            }
+            PENDING_MORE.insert(&work, pending, u64::from(BPF_ANY)).is_ok()
+        }
+    };
+    if put {
+        account::count(counter::PUT);
+    }
+    put
+}
 
 #[inline(always)]
 fn queued(work: u64) {
@@ -39,16 +105,14 @@ fn queued(work: u64) {
         cpu: u32::from(current_cpu()),
         reserved: 0,
     };
-    if PENDING.insert(&work, &pending, u64::from(BPF_NOEXIST)).is_err() {
-        if PENDING.get_ptr(&work).is_none() {
-            // Its start will find the entry all the same; only the queueing time is gone.
-            account::hole(hole::PENDING_FULL);
-            return;
-        }
+    if take(work).queued_ns != 0 {
         // The item's memory is in use again: the fault that had it was served, and its start was missed.
         account::hole(hole::START_MISSING);
         account::lost(kind::FAULT);
-        let _ = PENDING.insert(&work, &pending, u64::from(BPF_ANY));
+    }
+    if !put(work, &pending) {
+        // Its start will find the entry all the same; only the queueing time is gone.
+        account::hole(hole::PENDING_FULL);
     }
     if STAGES.load() != 0
         && let Some(fault) = SCRATCH.get_ptr_mut(0)
@@ -121,11 +185,24 @@ unsafe impl account::Record for StagePayload {
     const KIND: u16 = dsascope_common::wire::kind::STAGE;
 }
 
+/// A pointer that the verifier knows the type of, as a number with which one may calculate: it forgets the type of what was in a map.
+#[inline(always)]
+fn number(pointer: u64) -> Option<u64> {
+    let word = NUMBER.get_ptr_mut(0)?;
+    // SAFETY: a live map value; interrupts are off in this hook, so nobody else uses this CPU's entry meanwhile.
+    unsafe {
+        word.write_volatile(pointer);
+        Some(word.read_volatile())
+    }
+}
+
 #[btf_tracepoint]
 pub fn queued_btf(ctx: BtfTracePointContext) -> i32 {
     // (int req_cpu, struct pool_workqueue *pwq, struct work_struct *work)
     let work: u64 = ctx.arg(2);
-    if read::<u64>(work, &WORK_FUNC) == Some(WORK_FUNCTION.load()) {
+    if read::<u64>(work, &WORK_FUNC) == Some(WORK_FUNCTION.load())
+        && let Some(work) = number(work)
+    {
         ran!(&ctx, QUEUED);
         queued(work);
     }

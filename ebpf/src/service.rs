@@ -5,58 +5,36 @@
 //! names the fault.
 
 use aya_ebpf::{
-    bindings::BPF_ANY,
     macros::{map, tracepoint},
-    maps::HashMap,
+    maps::Array,
     programs::TracePointContext,
 };
 use dsascope_common::{
     hw::completion::{STATUS_MASK, status},
-    hw::event_log::EntryHeader,
-    wire::{FaultRecord, RecordHeader, StageRecord, hole, kind, mark, stage},
+    wire::{FaultRecord, RecordHeader, StageRecord, counter, hole, kind, mark, stage},
 };
 
 use crate::{
     account::{self, STAGES, send, totals},
-    kernel::{self, NO_CONTEXT, WORK_FUNCTION, current_tid, now_ns, offset, read_at},
-    queue::{PENDING, describe},
+    kernel::{self, WORK_FUNCTION, current_tid, now_ns, offset, read_at},
+    queue::{describe, take},
+    slots::{Bucket, Slots, WAYS},
     wrap::{on_entry, on_exit, ran},
 };
 
-/// The fault in service, by worker: `started_ns` is 0 when there is none. Workers serve many faults, so entries stay; the user side
-/// removes those of workers that are gone.
+/// The fault in service, by worker.
+const ACTIVE: Slots<ACTIVE_BITS> = Slots(&ACTIVE_KEYS);
+const ACTIVE_BITS: u32 = 10;
+const ACTIVE_SLOTS: u32 = (1 << ACTIVE_BITS) * WAYS as u32;
+
 #[map]
-pub static ACTIVE: HashMap<u32, FaultRecord> = HashMap::with_max_entries(4096, 0);
+static ACTIVE_KEYS: Array<Bucket> = Array::with_max_entries(1 << ACTIVE_BITS, 0);
+#[map]
+static ACTIVE_FAULTS: Array<FaultRecord> = Array::with_max_entries(ACTIVE_SLOTS, 0);
 
 /// 1: no program observes the copy.
 #[unsafe(no_mangle)]
 static COPY_UNOBSERVED: aya_ebpf::Global<u32> = aya_ebpf::Global::new(0);
-
-pub static NO_FAULT: FaultRecord = FaultRecord {
-    header: RecordHeader { kind: kind::FAULT, cpu: 0, lost: 0, time_ns: 0 },
-    context: NO_CONTEXT,
-    work: 0,
-    interrupt_ns: 0,
-    queued_ns: 0,
-    started_ns: 0,
-    copy_start_ns: 0,
-    copy_end_ns: 0,
-    done_ns: 0,
-    copy_addr: 0,
-    copy_asked: 0,
-    copy_done: 0,
-    tgid: 0,
-    worker: 0,
-    queue_cpu: 0,
-    device_type: 0,
-    marks: 0,
-    counted_faults: 0,
-    counted_failures: 0,
-    reserved: 0,
-    entry: EntryHeader { qwords: [0; 4] },
-    logged: [0; 64],
-    delivered: [0; 64],
-};
 
 // SAFETY: `repr(C)`, starts with the header.
 unsafe impl account::Record for FaultRecord {
@@ -67,30 +45,28 @@ unsafe impl account::Record for FaultRecord {
 fn start(work: u64) {
     let now = now_ns();
     let worker = current_tid();
-    let Some(fault) = worker_entry(worker) else {
-        account::hole(hole::ACTIVE_FULL);
-        account::lost(kind::FAULT);
-        let _ = PENDING.remove(&work);
-        return;
-    };
-    if fault.started_ns != 0 {
+    if let Some((slot, fault)) = in_service(worker) {
         // The worker cannot be in two faults: the end of the last one was missed.
         account::hole(hole::END_MISSING);
         fault.marks |= mark::END_MISSING;
         finish(fault, now);
+        ACTIVE.release(slot);
     }
+    let pending = take(work);
+    let Some(fault) = ACTIVE.claim(u64::from(worker)).and_then(fault_in) else {
+        account::hole(hole::ACTIVE_FULL);
+        account::lost(kind::FAULT);
+        return;
+    };
+    account::count(counter::STARTED);
     fault.marks = if COPY_UNOBSERVED.load() != 0 { mark::COPY_UNOBSERVED } else { 0 };
-    // SAFETY: the value is read at once.
-    if let Some(pending) = unsafe { PENDING.get(&work) } {
-        fault.queued_ns = pending.queued_ns;
-        fault.interrupt_ns = pending.interrupt_ns;
-        fault.queue_cpu = pending.cpu as u16;
-        let _ = PENDING.remove(&work);
-    } else {
+    fault.worker = worker;
+    fault.queued_ns = pending.queued_ns;
+    fault.interrupt_ns = pending.interrupt_ns;
+    fault.queue_cpu = pending.cpu as u16;
+    if pending.queued_ns == 0 {
         account::hole(hole::QUEUE_MISSING);
         fault.marks |= mark::QUEUE_MISSING;
-        fault.queued_ns = 0;
-        fault.interrupt_ns = 0;
     }
     describe(fault, work);
     fault.started_ns = now;
@@ -112,18 +88,17 @@ fn start(work: u64) {
     }
 }
 
-/// The worker's entry; made when it serves its first fault, and kept.
 #[inline(always)]
-fn worker_entry(worker: u32) -> Option<&'static mut FaultRecord> {
-    // SAFETY: a live map value that only this worker's programs touch.
-    let known = |fault: *mut FaultRecord| unsafe { &mut *fault };
-    if let Some(fault) = ACTIVE.get_ptr_mut(&worker) {
-        return Some(known(fault));
-    }
-    ACTIVE.insert(&worker, &NO_FAULT, u64::from(BPF_ANY)).ok()?;
-    let fault = known(ACTIVE.get_ptr_mut(&worker)?);
-    fault.worker = worker;
-    Some(fault)
+fn fault_in(slot: u32) -> Option<&'static mut FaultRecord> {
+    // SAFETY: a live map value that only its worker's programs touch, used while the program runs.
+    ACTIVE_FAULTS.get_ptr_mut(slot).map(|fault| unsafe { &mut *fault })
+}
+
+/// What a worker serves.
+#[inline(always)]
+pub fn in_service(worker: u32) -> Option<(u32, &'static mut FaultRecord)> {
+    let slot = ACTIVE.find(u64::from(worker))?;
+    Some((slot, fault_in(slot)?))
 }
 
 /// Who has a file that was open before attaching: asks the driver's own table, once a file.
@@ -145,20 +120,19 @@ fn identify(fault: &FaultRecord, work: u64) {
 #[inline(always)]
 fn end() {
     let now = now_ns();
-    // SAFETY: a live map value that only this worker's programs touch.
-    let fault = ACTIVE.get_ptr_mut(&current_tid()).map(|fault| unsafe { &mut *fault });
-    let Some(fault) = fault.filter(|fault| fault.started_ns != 0) else {
+    let Some((slot, fault)) = in_service(current_tid()) else {
         account::hole(hole::START_MISSING);
         return;
     };
     fault.done_ns = now;
     finish(fault, now);
-    fault.started_ns = 0;
+    ACTIVE.release(slot);
 }
 
 /// Adds the fault to its totals and sends it.
 #[inline(always)]
 fn finish(fault: &mut FaultRecord, now: u64) {
+    account::count(counter::ENDED);
     if fault.copy_start_ns != 0 && fault.copy_end_ns == 0 && fault.counted_faults != 0 {
         // A kretprobe has a limited number of instances. The driver counts each failed copy, so the outcome is known all the same.
         fault.marks |= mark::OUTCOME_INFERRED;

@@ -1,5 +1,7 @@
 //! Wrappers: the same inline function under every attach type. With `--verbose` each tells of its run through aya-log.
 
+use aya_ebpf::helpers::generated::bpf_get_func_arg;
+
 /// Counts the hit and, when wanted, logs it.
 macro_rules! ran {
     ($context:expr, $hook:ident) => {
@@ -15,13 +17,22 @@ macro_rules! ran {
     };
 }
 
+/// An argument of an fentry program as a number. Read from the context it would be a typed pointer, which no arithmetic may touch.
+#[inline(always)]
+pub(crate) fn argument(ctx: &aya_ebpf::programs::FEntryContext, n: u32) -> u64 {
+    let mut value = 0;
+    // SAFETY: the context is this program's, the value on the stack; a missing argument leaves it 0.
+    unsafe { bpf_get_func_arg(aya_ebpf::EbpfContext::as_ptr(ctx), n, &raw mut value) };
+    value
+}
+
 /// `fentry` and `kprobe` programs around `$function(args)`.
 macro_rules! on_entry {
     ($hook:ident, $function:path, $fentry:ident, $kprobe:ident, ($($n:literal),*)) => {
         #[aya_ebpf::macros::fentry]
         pub fn $fentry(ctx: aya_ebpf::programs::FEntryContext) -> i32 {
             crate::wrap::ran!(&ctx, $hook);
-            $function($(ctx.arg::<u64>($n)),*);
+            $function($(crate::wrap::argument(&ctx, $n)),*);
             0
         }
         #[aya_ebpf::macros::kprobe]

@@ -135,7 +135,7 @@ mod tests {
         for word in [name::STAGES, name::COPY_UNOBSERVED, name::VERBOSE] {
             globals.insert(word, (&offset, true));
         }
-        for long in [name::WORK_FUNCTION, name::WAKE_BYTES] {
+        for long in [name::WORK_FUNCTION, name::WAKE_MASK] {
             globals.insert(long, (&[0; 8], true));
         }
         object.patch_map_data(globals).unwrap();
@@ -145,8 +145,9 @@ mod tests {
     fn the_maps_hold_the_records_of_this_build() {
         let object = Object::parse(OBJECT).unwrap();
         let value = |map: &str| object.maps[map].value_size() as usize;
-        assert_eq!(value(name::PENDING), size_of::<Pending>());
-        assert_eq!(value(name::ACTIVE), size_of::<FaultRecord>());
+        assert_eq!(value(name::PENDING_VALUES), size_of::<Pending>());
+        assert_eq!(value(name::PENDING_MORE), size_of::<Pending>());
+        assert_eq!(value(name::ACTIVE_FAULTS), size_of::<FaultRecord>());
         assert_eq!(value(name::TOTALS), size_of::<Totals>());
         assert_eq!(value(name::COUNTERS), counter::COUNT as usize * 8);
         assert!(

@@ -12,7 +12,7 @@ use aya_log::EbpfLogger;
 
 use aya::maps::{HashMap, MapData, PerCpuArray, RingBuf};
 use dsascope_common::wire::{
-    ContextKey, FaultRecord, OTHER_CONTEXT, Pending, Session, SessionKey, TaskPasid, Totals, counter, name,
+    ContextKey, FaultRecord, OTHER_CONTEXT, Session, SessionKey, TaskPasid, Totals, counter, name,
 };
 use dsascope_core::{
     event::{Comm, Context, ContextTotals, Event, Hook, KernelLedger, Open, SessionInfo, Snapshot, Verdict},
@@ -58,14 +58,10 @@ const SESSION_BYTES: usize = size_of::<Session>();
 const COUNTERS: usize = counter::COUNT as usize;
 /// Closed files whose totals are kept apart; more are added up under "other".
 const CLOSED_KEPT: usize = 4096;
-/// Workers whose entries stay although they are idle; the kernel side has room for 4096.
-const WORKERS_KEPT: u32 = 1024;
-/// Unread bytes at which the kernel side wakes the reader; below, its timer is enough.
+/// Unread bytes at which the kernel side wakes the reader at the latest; below, its timer is enough.
 const WAKE_BYTES: u64 = 64 * 1024;
 
 type TotalsMap = HashMap<MapData, [u8; CONTEXT_BYTES], [u8; TOTALS_BYTES]>;
-type PendingMap = HashMap<MapData, u64, [u8; size_of::<Pending>()]>;
-type ActiveMap = HashMap<MapData, u32, [u8; size_of::<FaultRecord>()]>;
 type SessionsMap = HashMap<MapData, [u8; SESSION_KEY_BYTES], [u8; SESSION_BYTES]>;
 
 /// An attached tracer. Dropping it detaches everything.
@@ -75,8 +71,6 @@ pub struct Tracer {
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, [u64; COUNTERS]>,
     totals: TotalsMap,
-    pending: PendingMap,
-    active: ActiveMap,
     decoder: RingDecoder,
     /// Files that were open before attaching, told once.
     existing: Vec<Open>,
@@ -198,8 +192,6 @@ impl Tracer {
             ring: prepared.ring,
             counters: prepared.counters,
             totals: prepared.totals,
-            pending: prepared.pending,
-            active: prepared.active,
             decoder: RingDecoder::new(&devices),
             existing: prepared.existing,
             closed: StdHashMap::new(),
@@ -250,9 +242,12 @@ impl Tracer {
         let ledger = KernelLedger::from_counters(&sums)
             .map_err(|e| ProbeError::Object { what: format!("counters: {e}") })?;
         let totals = self.read_totals()?;
-        let pending = self.pending.keys().map_while(Result::ok).count() as u64;
-        let active = self.read_active();
         drop(quiet);
+        // The sums are not of one instant: an end may be among them whose beginning is not.
+        let between = |begun: u32, ended: u32| {
+            let at = |index: u32| sums.get(index as usize).copied().unwrap_or(0);
+            at(begun).saturating_sub(at(ended))
+        };
         Ok(Snapshot {
             at_ns: now_ns(),
             quiesced: self.finished,
@@ -260,34 +255,11 @@ impl Tracer {
             ledger,
             received: self.decoder.received(),
             undecodable: self.decoder.undecodable(),
-            pending: Some(pending),
-            active: Some(active),
+            pending: Some(between(counter::PUT, counter::TAKEN)),
+            active: Some(between(counter::STARTED, counter::ENDED)),
             programs: self.attached.iter().map(Attached::stats).collect(),
             ring_used_bytes: None,
         })
-    }
-
-    /// Counts the faults in service. Entries of workers that are gone are removed when there are many.
-    fn read_active(&mut self) -> u64 {
-        let mut workers = 0;
-        let mut in_service = 0;
-        let mut idle = Vec::new();
-        for (worker, value) in self.active.iter().map_while(Result::ok) {
-            workers += 1;
-            match FaultRecord::read_from_bytes(&value) {
-                Ok(fault) if fault.started_ns != 0 => in_service += 1,
-                _ => idle.push(worker),
-            }
-        }
-        if workers > WORKERS_KEPT {
-            for worker in idle {
-                if !std::path::Path::new(&format!("/proc/{worker}")).exists() {
-                    // It may be gone already; then so is the entry's reason.
-                    let _ = self.active.remove(&worker);
-                }
-            }
-        }
-        in_service
     }
 
     /// Reads the totals of all files. Those of closed files move from the kernel's table, which must not fill up, to ours.
@@ -382,6 +354,16 @@ fn add_totals(sum: &mut Totals, more: &Totals) {
     sum.opened_files += more.opened_files;
 }
 
+/// After so many records a CPU wakes the reader, less one; a power of two, so that the programs need no division.
+fn wake_mask(ring_bytes: u64, cpus: u64) -> u64 {
+    let records = WAKE_BYTES.min(ring_bytes / 4) / size_of::<FaultRecord>() as u64 / cpus.max(1);
+    records.checked_ilog2().map_or(0, |log2| (1 << log2) - 1)
+}
+
+fn cpus() -> u64 {
+    std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64)
+}
+
 fn load_object(
     layout: &Layout,
     options: &Options,
@@ -394,12 +376,15 @@ fn load_object(
     let mut globals: Vec<(&str, Vec<u8>)> =
         layout.offsets.iter().map(|(name, value)| (*name, value.to_ne_bytes().to_vec())).collect();
     globals.push((name::WORK_FUNCTION, work_function.to_ne_bytes().to_vec()));
-    globals.push((name::WAKE_BYTES, WAKE_BYTES.min(options.ring_bytes / 4).to_ne_bytes().to_vec()));
+    globals.push((name::WAKE_MASK, wake_mask(options.ring_bytes, cpus()).to_ne_bytes().to_vec()));
     globals.push((name::STAGES, word(options.stages)));
     globals.push((name::COPY_UNOBSERVED, word(copy_unobserved)));
     globals.push((name::VERBOSE, word(options.verbose)));
-    let sizes =
-        [(name::RING, options.ring_bytes as u32), (name::PENDING, options.pending), (name::LOG, log_bytes)];
+    let sizes = [
+        (name::RING, options.ring_bytes as u32),
+        (name::PENDING_MORE, options.pending),
+        (name::LOG, log_bytes),
+    ];
     Loaded::new(&globals, &sizes)
 }
 
@@ -410,8 +395,6 @@ struct Prepared {
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, [u64; COUNTERS]>,
     totals: TotalsMap,
-    pending: PendingMap,
-    active: ActiveMap,
     existing: Vec<Open>,
 }
 
@@ -446,11 +429,6 @@ fn prepare(
             .try_into()
             .map_err(|e| map_error(name::COUNTERS, "open", e))?,
         totals,
-        pending: object
-            .take_map(name::PENDING)?
-            .try_into()
-            .map_err(|e| map_error(name::PENDING, "open", e))?,
-        active: object.take_map(name::ACTIVE)?.try_into().map_err(|e| map_error(name::ACTIVE, "open", e))?,
         existing,
     })
 }
