@@ -331,8 +331,8 @@ pub mod name {
     pub const COUNTERS: &str = "COUNTERS";
     pub const TOTALS: &str = "TOTALS";
     pub const PENDING_MORE: &str = "PENDING_MORE";
-    pub const PENDING_VALUES: &str = "PENDING_VALUES";
-    pub const ACTIVE_FAULTS: &str = "ACTIVE_FAULTS";
+    pub const PENDING_BUCKETS: &str = "PENDING_BUCKETS";
+    pub const ACTIVE_BUCKETS: &str = "ACTIVE_BUCKETS";
     pub const SESSIONS: &str = "SESSIONS";
     pub const OPENING: &str = "OPENING";
     pub const RELEASING: &str = "RELEASING";
@@ -374,8 +374,6 @@ macro_rules! for_each_offset {
             DEVICE_EVL = "idxd_device", "evl";
             DEVICE_SW_ERR = "idxd_device", "sw_err";
             DATA_TYPE = "idxd_driver_data", "type";
-            DATA_EVL_CR_OFF = "idxd_driver_data", "evl_cr_off";
-            DATA_COMPL_SIZE = "idxd_driver_data", "compl_size";
             EVL_LOG = "idxd_evl", "log";
             EVL_SIZE = "idxd_evl", "size";
             EVL_BMAP = "idxd_evl", "bmap";

@@ -9,11 +9,14 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_ANY, BPF_NOEXIST},
     macros::map,
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
 };
 use dsascope_common::wire::{ContextKey, OTHER_CONTEXT, RecordHeader, Session, SessionKey, Totals, counter};
 
-use crate::kernel::current_cpu;
+use crate::{
+    kernel::current_cpu,
+    slots::{Bucket, Table},
+};
 
 /// The loader sets the size.
 #[map]
@@ -165,6 +168,61 @@ pub fn context(pasid: u32, device: u16, wq: u16) -> ContextKey {
     // SAFETY: the value is read at once; sessions change only at open and release of this very file.
     let opened_ns = unsafe { SESSIONS.get(&key) }.map_or(0, |s| s.opened_ns);
     ContextKey { opened_ns, pasid, device, wq }
+}
+
+/// An open file by what a fault tells of it, so that it need not be asked who it is. Made at open, where the driver has just said it;
+/// a file that was open before attaching is not here.
+#[derive(Clone, Copy)]
+pub struct File {
+    wq: u64,
+    pasid: u64,
+    pub context: ContextKey,
+    pub device_type: u64,
+}
+
+const FILES: Table<File, FILE_BITS> = Table(&FILE_BUCKETS);
+const FILE_BITS: u32 = 10;
+
+#[map]
+static FILE_BUCKETS: Array<Bucket<File>> = Array::with_max_entries(1 << FILE_BITS, 0);
+
+/// Not unique: the file says itself whose it is.
+#[inline(always)]
+fn file_key(wq: u64, pasid: u32) -> u64 {
+    wq ^ u64::from(pasid) << 44
+}
+
+#[inline(always)]
+pub fn known_file(wq: u64, pasid: u32) -> Option<&'static File> {
+    let slot = FILES.find(file_key(wq, pasid))?;
+    // SAFETY: a live map value. It changes at open and release only, when this file has no faults.
+    let file = unsafe { &*slot.value };
+    if file.wq == wq && file.pasid == u64::from(pasid) { Some(file) } else { None }
+}
+
+/// Remembers an open file, if there is room.
+#[inline(always)]
+pub fn remember_file(wq: u64, device_type: u8, context: &ContextKey) {
+    let key = file_key(wq, context.pasid);
+    if let Some(slot) = FILES.find(key).or_else(|| FILES.claim(key)) {
+        let file = File {
+            wq,
+            pasid: u64::from(context.pasid),
+            context: *context,
+            device_type: u64::from(device_type),
+        };
+        // SAFETY: a live map value.
+        unsafe { *slot.value = file };
+    }
+}
+
+#[inline(always)]
+pub fn forget_file(wq: u64, pasid: u32) {
+    if known_file(wq, pasid).is_some()
+        && let Some(slot) = FILES.find(file_key(wq, pasid))
+    {
+        slot.release();
+    }
 }
 
 #[inline(always)]

@@ -13,7 +13,8 @@ use crate::{
 
 #[inline(always)]
 fn mine() -> Option<&'static mut FaultRecord> {
-    Some(in_service(current_tid())?.1)
+    // SAFETY: a live map value that only this worker's programs touch, used while the program runs.
+    in_service(current_tid()).map(|slot| unsafe { &mut *slot.value })
 }
 
 /// (struct idxd_wq *wq, unsigned int pasid, unsigned long addr, void *cr, int len)

@@ -47,7 +47,8 @@ fn open_end(result: i32) {
 #[inline(always)]
 fn opened(file: u64) -> Option<()> {
     let context: u64 = read(file, &kernel::FILE_PRIVATE_DATA)?;
-    let wq = kernel::wq(read(context, &kernel::CTX_WQ)?)?;
+    let wq_address: u64 = read(context, &kernel::CTX_WQ)?;
+    let wq = kernel::wq(wq_address)?;
     let pasid: u32 = read(context, &kernel::CTX_PASID)?;
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
 
@@ -61,6 +62,7 @@ fn opened(file: u64) -> Option<()> {
     set_session(&session_key, &session);
 
     let key = ContextKey { opened_ns: session.opened_ns, pasid, device: wq.device, wq: wq.wq };
+    account::remember_file(wq_address, wq.device_type, &key);
     let mut record = OpenRecord {
         header: RecordHeader { kind: kind::OPEN, cpu: 0, lost: 0, time_ns: 0 },
         context: key,

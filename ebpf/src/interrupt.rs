@@ -6,7 +6,7 @@ use dsascope_common::wire::{InterruptRecord, hole, kind};
 use crate::{
     account::{self, send},
     kernel::{self, current_tid, now_ns, offset, read, read_into},
-    slots::{Bucket, Slots, WAYS},
+    slots::{Bucket, Table},
     wrap::{on_entry, on_exit},
 };
 
@@ -20,14 +20,11 @@ pub struct Running {
 }
 
 /// Interrupt threads, by thread id. A device has one, and keeps it: slots stay.
-const THREADS: Slots<THREAD_BITS> = Slots(&INTERRUPT_KEYS);
+const THREADS: Table<Running, THREAD_BITS> = Table(&INTERRUPT_THREADS);
 const THREAD_BITS: u32 = 8;
-const THREAD_SLOTS: u32 = (1 << THREAD_BITS) * WAYS as u32;
 
 #[map]
-static INTERRUPT_KEYS: Array<Bucket> = Array::with_max_entries(1 << THREAD_BITS, 0);
-#[map]
-static INTERRUPTS: Array<Running> = Array::with_max_entries(THREAD_SLOTS, 0);
+static INTERRUPT_THREADS: Array<Bucket<Running>> = Array::with_max_entries(1 << THREAD_BITS, 0);
 
 // SAFETY: `repr(C)`, starts with the header.
 unsafe impl account::Record for InterruptRecord {
@@ -35,14 +32,9 @@ unsafe impl account::Record for InterruptRecord {
 }
 
 #[inline(always)]
-fn running_in(slot: u32) -> Option<&'static mut Running> {
-    // SAFETY: a live map value that only its thread's programs touch, used while the program runs.
-    INTERRUPTS.get_ptr_mut(slot).map(|r| unsafe { &mut *r })
-}
-
-#[inline(always)]
 fn running(thread: u32) -> Option<&'static mut Running> {
-    running_in(THREADS.find(u64::from(thread))?)
+    // SAFETY: a live map value that only its thread's programs touch, used while the program runs.
+    THREADS.find(u64::from(thread)).map(|slot| unsafe { &mut *slot.value })
 }
 
 /// (int vec, void *data): data is the device's `ie`.
@@ -65,7 +57,8 @@ fn start(ie: u64) {
 #[inline(always)]
 fn first_run(thread: u32, ie: u64) -> Option<&'static mut Running> {
     let key = u64::from(thread);
-    let run = running_in(THREADS.find(key).or_else(|| THREADS.claim(key))?)?;
+    // SAFETY: a live map value that only this thread's programs touch.
+    let run = THREADS.find(key).or_else(|| THREADS.claim(key)).map(|slot| unsafe { &mut *slot.value })?;
     run.ie = ie;
     run.idxd = ie - offset(&kernel::DEVICE_IE);
     run.record.device = read::<u32>(run.idxd, &kernel::DEVICE_ID).unwrap_or(0) as u16;

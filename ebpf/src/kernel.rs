@@ -75,9 +75,8 @@ pub struct Wq {
     pub device: u16,
     pub wq: u16,
     pub device_type: u8,
-    /// The idxd_device and its driver data.
+    /// The idxd_device.
     pub idxd: u64,
-    pub data: u64,
 }
 
 #[inline(always)]
@@ -95,7 +94,6 @@ pub fn wq(wq: u64) -> Option<Wq> {
         wq: id as u16,
         device_type: read::<u32>(data, &DATA_TYPE)? as u8,
         idxd,
-        data,
     })
 }
 

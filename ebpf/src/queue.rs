@@ -10,7 +10,7 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, TracePointContext},
 };
 use dsascope_common::{
-    hw::event_log::HEADER_BYTES,
+    hw::event_log::{HEADER_BYTES, IAX_CR_OFFSET},
     wire::{FaultRecord, Pending, StagePayload, StageRecord, counter, device_type, hole, kind, mark, stage},
 };
 
@@ -19,19 +19,16 @@ use crate::{
     interrupt,
     kernel::{self, WORK_FUNC, WORK_FUNCTION, current_cpu, now_ns, offset, read, read_at, read_into},
     service::stage_record,
-    slots::{Bucket, Slots, WAYS},
+    slots::{Bucket, Table},
     wrap::ran,
 };
 
 /// Faults that wait for their worker, by work item: only what the item itself does not tell when its service starts.
-const PENDING: Slots<PENDING_BITS> = Slots(&PENDING_KEYS);
+const PENDING: Table<Pending, PENDING_BITS> = Table(&PENDING_BUCKETS);
 const PENDING_BITS: u32 = 12;
-const PENDING_SLOTS: u32 = (1 << PENDING_BITS) * WAYS as u32;
 
 #[map]
-static PENDING_KEYS: Array<Bucket> = Array::with_max_entries(1 << PENDING_BITS, 0);
-#[map]
-static PENDING_VALUES: Array<Pending> = Array::with_max_entries(PENDING_SLOTS, 0);
+static PENDING_BUCKETS: Array<Bucket<Pending>> = Array::with_max_entries(1 << PENDING_BITS, 0);
 
 /// Those that found their bucket full. The loader sets the size.
 #[map]
@@ -58,10 +55,9 @@ const UNKNOWN: Pending = Pending { queued_ns: 0, interrupt_ns: 0, cpu: 0, reserv
 pub fn take(work: u64) -> Pending {
     let mut pending = UNKNOWN;
     if let Some(slot) = PENDING.find(work) {
-        if let Some(value) = PENDING_VALUES.get(slot) {
-            pending = *value;
-        }
-        PENDING.release(slot);
+        // SAFETY: a live map value, this work item's.
+        pending = unsafe { *slot.value };
+        slot.release();
     } else if MORE_USED.get(0).is_some_and(|used| *used != 0) {
         // SAFETY: the value is read at once.
         if let Some(value) = unsafe { PENDING_MORE.get(&work) } {
@@ -77,10 +73,10 @@ pub fn take(work: u64) -> Pending {
 
 #[inline(always)]
 fn put(work: u64, pending: &Pending) -> bool {
-    let put = match PENDING.claim(work).and_then(|slot| PENDING_VALUES.get_ptr_mut(slot)) {
-        Some(value) => {
+    let put = match PENDING.claim(work) {
+        Some(slot) => {
             // SAFETY: a live map value, of this work item from now on; its worker cannot see the item yet.
-            unsafe { *value = *pending };
+            unsafe { *slot.value = *pending };
             true
         }
         None => {
@@ -130,37 +126,36 @@ fn queued(work: u64) {
 #[inline(always)]
 pub fn describe(fault: &mut FaultRecord, work: u64) {
     fault.work = work;
-    let wq_address: u64 = read(work, &kernel::FAULT_WQ).unwrap_or(0);
-    let Some(wq) = kernel::wq(wq_address) else {
-        fault.marks |= mark::READ_FAILED;
-        account::hole(hole::READ_FAILED);
-        return;
-    };
-    fault.device_type = wq.device_type;
     let entry = work + offset(&kernel::FAULT_ENTRY);
-    // SAFETY: the destinations are fields of a live map value.
-    let whole = unsafe {
-        if wq.device_type == device_type::DSA {
-            // Header and record lie together in the entry, and so they do here.
-            const _: () = assert!(
-                core::mem::offset_of!(FaultRecord, logged)
-                    == core::mem::offset_of!(FaultRecord, entry) + HEADER_BYTES
-            );
-            read_into(
-                (&raw mut *fault).byte_add(core::mem::offset_of!(FaultRecord, entry)).cast::<[u8; 64]>(),
-                entry,
-            )
-        } else {
-            let cr_offset: u32 = read(wq.data, &kernel::DATA_EVL_CR_OFF).unwrap_or(0);
-            read_into(&raw mut fault.entry, entry)
-                && read_into(&raw mut fault.logged, entry + u64::from(cr_offset))
-        }
+    // Header and a DSA's record lie together in the entry, and so they do here.
+    const _: () = assert!(
+        core::mem::offset_of!(FaultRecord, logged)
+            == core::mem::offset_of!(FaultRecord, entry) + HEADER_BYTES
+    );
+    // SAFETY: the destination is fields of a live map value.
+    let mut whole = unsafe {
+        let both = (&raw mut *fault).byte_add(core::mem::offset_of!(FaultRecord, entry));
+        read_into(both.cast::<[u8; 64]>(), entry)
     };
+    let wq_address: u64 = read(work, &kernel::FAULT_WQ).unwrap_or(0);
+    let pasid = fault.entry.pasid();
+    if let Some(file) = account::known_file(wq_address, pasid) {
+        fault.context = file.context;
+        fault.device_type = file.device_type as u8;
+    } else if let Some(wq) = kernel::wq(wq_address) {
+        fault.context = account::context(pasid, wq.device, wq.wq);
+        fault.device_type = wq.device_type;
+    } else {
+        whole = false;
+    }
+    if fault.device_type == device_type::IAX {
+        // SAFETY: the destination is a field of a live map value.
+        whole &= unsafe { read_into(&raw mut fault.logged, entry + IAX_CR_OFFSET as u64) };
+    }
     if !whole {
         fault.marks |= mark::READ_FAILED;
         account::hole(hole::READ_FAILED);
     }
-    fault.context = account::context(fault.entry.pasid(), wq.device, wq.wq);
 }
 
 /// The measured alternative: a record for this stage alone.

@@ -22,6 +22,7 @@ use crate::{
 pub struct Releasing {
     record: ReleaseRecord,
     context: u64,
+    wq: u64,
     evl: u64,
     entry_bytes: u64,
 }
@@ -43,6 +44,7 @@ static NOT_RELEASING: Releasing = Releasing {
         skipped: 0,
     },
     context: 0,
+    wq: 0,
     evl: 0,
     entry_bytes: 0,
 };
@@ -75,7 +77,8 @@ fn start(device: u64) {
 
 #[inline(always)]
 fn described(release: &mut Releasing) -> Option<()> {
-    let wq = kernel::wq(read(release.context, &kernel::CTX_WQ)?)?;
+    release.wq = read(release.context, &kernel::CTX_WQ)?;
+    let wq = kernel::wq(release.wq)?;
     let pasid: u32 = read(release.context, &kernel::CTX_PASID)?;
     release.record.file = read::<u32>(release.context, &kernel::CTX_ID)?;
     release.record.context = account::context(pasid, wq.device, wq.wq);
@@ -206,6 +209,7 @@ fn end() {
     }
     if files <= 1 {
         let _ = SESSIONS.remove(&session_key);
+        account::forget_file(release.wq, key.pasid);
     } else {
         // SAFETY: as above.
         if let Some(s) = unsafe { SESSIONS.get(&session_key) }.copied() {

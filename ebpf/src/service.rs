@@ -18,19 +18,16 @@ use crate::{
     account::{self, STAGES, send, totals},
     kernel::{self, WORK_FUNCTION, current_tid, now_ns, offset, read_at},
     queue::{describe, take},
-    slots::{Bucket, Slots, WAYS},
+    slots::{Bucket, Slot, Table},
     wrap::{on_entry, on_exit, ran},
 };
 
 /// The fault in service, by worker.
-const ACTIVE: Slots<ACTIVE_BITS> = Slots(&ACTIVE_KEYS);
+const ACTIVE: Table<FaultRecord, ACTIVE_BITS> = Table(&ACTIVE_BUCKETS);
 const ACTIVE_BITS: u32 = 10;
-const ACTIVE_SLOTS: u32 = (1 << ACTIVE_BITS) * WAYS as u32;
 
 #[map]
-static ACTIVE_KEYS: Array<Bucket> = Array::with_max_entries(1 << ACTIVE_BITS, 0);
-#[map]
-static ACTIVE_FAULTS: Array<FaultRecord> = Array::with_max_entries(ACTIVE_SLOTS, 0);
+static ACTIVE_BUCKETS: Array<Bucket<FaultRecord>> = Array::with_max_entries(1 << ACTIVE_BITS, 0);
 
 /// 1: no program observes the copy.
 #[unsafe(no_mangle)]
@@ -45,15 +42,18 @@ unsafe impl account::Record for FaultRecord {
 fn start(work: u64) {
     let now = now_ns();
     let worker = current_tid();
-    if let Some((slot, fault)) = in_service(worker) {
+    if let Some(slot) = in_service(worker) {
+        // SAFETY: a live map value that only this worker's programs touch.
+        let fault = unsafe { &mut *slot.value };
         // The worker cannot be in two faults: the end of the last one was missed.
         account::hole(hole::END_MISSING);
         fault.marks |= mark::END_MISSING;
         finish(fault, now);
-        ACTIVE.release(slot);
+        slot.release();
     }
     let pending = take(work);
-    let Some(fault) = ACTIVE.claim(u64::from(worker)).and_then(fault_in) else {
+    // SAFETY: a live map value that only this worker's programs touch.
+    let Some(fault) = ACTIVE.claim(u64::from(worker)).map(|slot| unsafe { &mut *slot.value }) else {
         account::hole(hole::ACTIVE_FULL);
         account::lost(kind::FAULT);
         return;
@@ -88,17 +88,10 @@ fn start(work: u64) {
     }
 }
 
+/// What a worker serves. Only its own programs touch it.
 #[inline(always)]
-fn fault_in(slot: u32) -> Option<&'static mut FaultRecord> {
-    // SAFETY: a live map value that only its worker's programs touch, used while the program runs.
-    ACTIVE_FAULTS.get_ptr_mut(slot).map(|fault| unsafe { &mut *fault })
-}
-
-/// What a worker serves.
-#[inline(always)]
-pub fn in_service(worker: u32) -> Option<(u32, &'static mut FaultRecord)> {
-    let slot = ACTIVE.find(u64::from(worker))?;
-    Some((slot, fault_in(slot)?))
+pub fn in_service(worker: u32) -> Option<Slot<FaultRecord>> {
+    ACTIVE.find(u64::from(worker))
 }
 
 /// Who has a file that was open before attaching: asks the driver's own table, once a file.
@@ -120,13 +113,15 @@ fn identify(fault: &FaultRecord, work: u64) {
 #[inline(always)]
 fn end() {
     let now = now_ns();
-    let Some((slot, fault)) = in_service(current_tid()) else {
+    let Some(slot) = in_service(current_tid()) else {
         account::hole(hole::START_MISSING);
         return;
     };
+    // SAFETY: a live map value that only this worker's programs touch.
+    let fault = unsafe { &mut *slot.value };
     fault.done_ns = now;
     finish(fault, now);
-    ACTIVE.release(slot);
+    slot.release();
 }
 
 /// Adds the fault to its totals and sends it.

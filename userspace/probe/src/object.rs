@@ -145,9 +145,10 @@ mod tests {
     fn the_maps_hold_the_records_of_this_build() {
         let object = Object::parse(OBJECT).unwrap();
         let value = |map: &str| object.maps[map].value_size() as usize;
-        assert_eq!(value(name::PENDING_VALUES), size_of::<Pending>());
+        // Four keys, four values.
+        assert_eq!(value(name::PENDING_BUCKETS), 4 * (8 + size_of::<Pending>()));
+        assert_eq!(value(name::ACTIVE_BUCKETS), 4 * (8 + size_of::<FaultRecord>()));
         assert_eq!(value(name::PENDING_MORE), size_of::<Pending>());
-        assert_eq!(value(name::ACTIVE_FAULTS), size_of::<FaultRecord>());
         assert_eq!(value(name::TOTALS), size_of::<Totals>());
         assert_eq!(value(name::COUNTERS), counter::COUNT as usize * 8);
         assert!(
