@@ -7,9 +7,10 @@ use std::collections::HashSet;
 
 use crossterm::event::KeyEvent;
 use dsascope_core::event::{Event, Fault, Key};
-use dsascope_core::model::{Header, Model};
+use dsascope_core::model::{Batch, Header, Model};
 use dsascope_core::stages::Stage;
 
+use crate::batches;
 use crate::faults::{self, Entry, Pick};
 use crate::keymap::{self, Command, Mode};
 use crate::layout::{self, Screen};
@@ -39,6 +40,7 @@ pub struct Actions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Focus {
     Processes,
+    /// The lower table, also while it shows batches.
     Faults,
 }
 
@@ -72,6 +74,9 @@ pub struct App {
     header: Header,
     rows: Vec<Row>,
     entries: Vec<Entry>,
+    /// Of batches in place of recent faults: what is shown, and the first line of it.
+    batches: Option<Vec<Batch>>,
+    first_batch: usize,
     /// Events came since the derived data was made.
     stale: bool,
     shown_second: u64,
@@ -99,6 +104,8 @@ impl App {
             frozen: None,
             rows: Vec::new(),
             entries: Vec::new(),
+            batches: None,
+            first_batch: 0,
             stale: false,
             shown_second: 0,
         }
@@ -179,6 +186,10 @@ impl App {
             Command::SortReverse => self.sort.descending = !self.sort.descending,
             Command::StageNext => self.stage = rows::step_stage(self.stage, 1),
             Command::StagePrevious => self.stage = rows::step_stage(self.stage, -1),
+            Command::Batches => {
+                self.batches = if self.batches.is_some() { None } else { Some(Vec::new()) };
+                self.first_batch = 0;
+            }
             Command::FilterEdit => self.editing = true,
             Command::FilterType(c) if self.filter.chars().count() < FILTER_CHARS => self.filter.push(c),
             Command::FilterType(_) => {}
@@ -201,6 +212,7 @@ impl App {
                 self.focus = Focus::Faults;
                 self.pick = Pick::default();
             }
+            Focus::Faults if self.batches.is_some() => {}
             Focus::Faults => {
                 let fault = self.fault_row().and_then(|row| self.entries.get(row)).map(|entry| entry.fault);
                 self.overlay = fault.map(|fault| Overlay::Detail { fault: Box::new(fault), scroll: 0 });
@@ -238,6 +250,10 @@ impl App {
                     let row = step(self.process_row(), steps, self.rows.len() + 1);
                     self.selected = row.checked_sub(1).and_then(|row| self.rows.get(row)).map(|row| row.key);
                 }
+                Focus::Faults if self.batches.is_some() => {
+                    let lines = self.batches.as_ref().map_or(0, Vec::len);
+                    self.first_batch = moved(self.first_batch, steps, lines, height);
+                }
                 Focus::Faults if !self.entries.is_empty() => {
                     let row = step(self.fault_row().unwrap_or(0), steps, self.entries.len());
                     self.pick.choose(&self.entries, row);
@@ -269,10 +285,16 @@ impl App {
         self.sort.apply(&mut self.rows);
         let shown: HashSet<Key> = self.rows.iter().map(|row| row.key).collect();
         self.entries = faults::collect(model, self.only, &shown, &needle);
+        if let Some(batches) = &mut self.batches {
+            *batches = batches::collect(model, self.only, &shown);
+        }
         if let Screen::Panels(panels) = layout::screen(self.width, self.height) {
             let height = layout::table_rows(panels.processes);
             self.first_row = layout::scroll(self.first_row, self.process_row(), height, self.rows.len() + 1);
-            self.pick.scroll(&self.entries, layout::table_rows(panels.faults));
+            let height = layout::table_rows(panels.faults);
+            self.pick.scroll(&self.entries, height);
+            let lines = self.batches.as_ref().map_or(0, Vec::len);
+            self.first_batch = self.first_batch.min(lines.saturating_sub(height));
         }
         true
     }
@@ -335,6 +357,15 @@ impl App {
     /// Faults, filtered, newest first.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Batches, filtered, open ones first, then newest first; `None` while recent faults are shown.
+    pub fn batches(&self) -> Option<&[Batch]> {
+        self.batches.as_deref()
+    }
+
+    pub fn first_batch(&self) -> usize {
+        self.first_batch
     }
 
     pub fn selected(&self) -> Option<Key> {

@@ -103,7 +103,7 @@ pub struct Decoder(State);
 
 #[derive(Debug)]
 enum State {
-    Dump(Dump),
+    Dump(Box<Dump>),
     Hex(Structures),
 }
 
@@ -111,7 +111,7 @@ impl Decoder {
     #[must_use]
     pub fn new(format: Format) -> Self {
         Self(match format {
-            Format::Dump => State::Dump(Dump::default()),
+            Format::Dump => State::Dump(Box::default()),
             Format::Hex { shape, kind, operation } => State::Hex(Structures::new(shape, kind, operation)),
         })
     }

@@ -195,7 +195,7 @@ impl Doubt {
     pub const fn words(self) -> &'static str {
         match self {
             Self::StartNotSeen => "its beginning was not seen",
-            Self::ServedSideBySide => "its entries were served on several CPUs at once",
+            Self::ServedSideBySide => "its entries were queued on several CPUs",
             Self::LateElement => "an element arrived after the batch's own record",
             Self::ElementUnknown => "the outcome of an element was not observed",
             Self::PatchUnknown => "whether the driver changed its record cannot be told",
@@ -257,6 +257,17 @@ pub enum Did {
     ClearedFlag,
     /// Its own record was patched: the driver used the flag up.
     TookFlag,
+}
+
+impl Did {
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::SetFlag => "failed",
+            Self::ClearedFlag => "cleared the failure",
+            Self::TookFlag => "was told as failed in its place",
+        }
+    }
 }
 
 impl Batch {

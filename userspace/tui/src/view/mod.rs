@@ -1,5 +1,6 @@
 //! Drawing: each panel a file, each a function of the [`App`] that changes nothing.
 
+mod batches;
 mod detail;
 mod faults;
 mod footer;
@@ -49,7 +50,10 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
         }
         None => {
             processes::draw(app, frame, panels.processes);
-            faults::draw(app, frame, panels.faults);
+            match app.batches() {
+                Some(batches) => batches::draw(app, batches, frame, panels.faults),
+                None => faults::draw(app, frame, panels.faults),
+            }
             if !panels.latency.is_empty() {
                 latency::draw(app, frame, panels.latency);
             }

@@ -189,7 +189,7 @@ impl Entry {
             return;
         }
         let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let mut item = if wide && self.index % 2 == 1 {
+        let mut item = if wide && !self.index.is_multiple_of(2) {
             self.straddling(&bytes)
         } else {
             decoded(self.line, Shape::Entry, kind, &bytes, explain(Shape::Entry, kind, 0, &bytes))
@@ -205,7 +205,7 @@ impl Entry {
             let state = if self.processed { "processed by the driver" } else { "not yet processed" };
             format!("entry {}, index {}, {state}", self.number, self.index)
         });
-        if wide && self.index % 2 == 0 {
+        if wide && self.index.is_multiple_of(2) {
             item.notes.push(format!("entry {} of the log", self.index / 2));
         }
         if !wide {

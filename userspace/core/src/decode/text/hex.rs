@@ -120,7 +120,7 @@ impl HexReader {
         }
         if first.len() == 7 && is_hex(first) && groups_have(4) {
             let mut bytes = groups_of_bytes(digits)?;
-            bytes.chunks_exact_mut(2).for_each(|pair| pair.reverse());
+            bytes.chunks_exact_mut(2).for_each(<[u8]>::reverse);
             return Ok(Parts::Bytes { offset: Some(first), bytes });
         }
         Ok(Parts::Bytes { offset: None, bytes: groups_of_bytes(text)? })
