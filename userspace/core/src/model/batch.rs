@@ -48,7 +48,7 @@ pub struct Batch {
     #[serde(skip)]
     pub(super) first_queued_ns: Option<u64>,
     #[serde(skip)]
-    pub(super) queue_cpu: Option<u16>,
+    queue_cpu: u16,
     /// End of the last copy of an element that failed.
     #[serde(skip)]
     pub(super) failed_ns: Option<u64>,
@@ -181,7 +181,7 @@ pub enum Doubt {
     /// It began before its first record that was seen: elements are missing.
     StartNotSeen,
     /// Its entries were queued on several CPUs, so their services had no order among themselves.
-    ServedSideBySide,
+    SeveralCpus,
     /// An element's record arrived after the batch's own.
     LateElement,
     /// Whether the copy of some element failed was not observed.
@@ -195,7 +195,7 @@ impl Doubt {
     pub const fn words(self) -> &'static str {
         match self {
             Self::StartNotSeen => "its beginning was not seen",
-            Self::ServedSideBySide => "its entries were queued on several CPUs",
+            Self::SeveralCpus => "its entries were queued on several CPUs",
             Self::LateElement => "an element arrived after the batch's own record",
             Self::ElementUnknown => "the outcome of an element was not observed",
             Self::PatchUnknown => "whether the driver changed its record cannot be told",
@@ -270,6 +270,11 @@ impl Did {
     }
 }
 
+/// The driver's queues are per CPU: where a fault's queueing was not seen, it was queued where it was served.
+fn queue_cpu(fault: &Fault) -> u16 {
+    fault.queue_cpu.unwrap_or(fault.cpu)
+}
+
 impl Batch {
     pub(super) fn begin(fault: &Fault, generation: u64) -> Self {
         Self {
@@ -289,7 +294,7 @@ impl Batch {
             doubts: BTreeSet::from([Doubt::StartNotSeen]),
             finding: None,
             first_queued_ns: None,
-            queue_cpu: fault.queue_cpu,
+            queue_cpu: queue_cpu(fault),
             failed_ns: None,
         }
     }
@@ -313,8 +318,8 @@ impl Batch {
     fn arrived(&mut self, fault: &Fault) {
         self.last_ns = self.last_ns.max(fault.at_ns);
         self.tgid = fault.tgid.or(self.tgid);
-        if self.queue_cpu != fault.queue_cpu {
-            self.doubts.insert(Doubt::ServedSideBySide);
+        if self.queue_cpu != queue_cpu(fault) {
+            self.doubts.insert(Doubt::SeveralCpus);
         }
         let queued_ns = fault.times.queued_ns.map(std::num::NonZeroU64::get);
         self.first_queued_ns = match (self.first_queued_ns, queued_ns) {
@@ -363,7 +368,7 @@ impl Batch {
     /// missed earlier; that no copy failed can be said only of a batch that was seen from its first error on.
     pub(super) fn judge(&self) -> Option<FindingKind> {
         let record = self.record?;
-        if self.doubts.contains(&Doubt::ServedSideBySide) || self.doubts.contains(&Doubt::LateElement) {
+        if self.doubts.contains(&Doubt::SeveralCpus) || self.doubts.contains(&Doubt::LateElement) {
             return None;
         }
         match record.patch {

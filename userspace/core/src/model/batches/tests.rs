@@ -195,10 +195,7 @@ fn services_side_by_side_are_joined_and_not_judged() {
     let batches = feed(&[element(0, 7, 0, true, false, 1_000), early, late]);
     let ended: Vec<_> = batches.ended().collect();
     assert_eq!((ended.len(), ended[0].element_count(), ended[0].finding), (1, 2, None));
-    assert_eq!(
-        ended[0].doubts.iter().copied().collect::<Vec<_>>(),
-        [Doubt::ServedSideBySide, Doubt::LateElement]
-    );
+    assert_eq!(ended[0].doubts.iter().copied().collect::<Vec<_>>(), [Doubt::SeveralCpus, Doubt::LateElement]);
     assert_eq!(batches.totals().late, 1);
     // The same on one CPU is a finding at first, and is taken back.
     let mut late = element(0, 7, 1, false, true, 4_000);
