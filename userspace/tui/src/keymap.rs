@@ -63,7 +63,7 @@ pub const NORMAL: &[Binding] = &[
     binding("q", "quit", "quit (also Ctrl-C)"),
     binding("?", "help", "this help"),
     binding("Tab", "focus", "go to the next panel (Shift-Tab: previous)"),
-    binding("Enter", "detail", "decode the selected fault; in processes: go to its faults"),
+    binding("Enter", "detail", "decode the selected fault or batch; in processes: go to its faults"),
     binding("/", "filter", "filter by pid, command, cgroup, WQ, PASID or operation; Esc clears"),
     binding("s S", "sort", "sort by the next column / turn the order (< > choose the column)"),
     binding("t", "stage", "choose the stage shown in p50, p99 and max (T: back)"),

@@ -146,14 +146,25 @@ fn batches() {
 }
 
 #[test]
+fn batch_detail() {
+    for size in [(60, 15), (80, 24), (120, 40)] {
+        let mut app = app(UNICODE, size, script::moved_failure());
+        press(&mut app, [KeyCode::Char('b'), KeyCode::Tab, KeyCode::Down, KeyCode::Down, KeyCode::Enter]);
+        insta::assert_snapshot!(format!("batch_detail_{}x{}", size.0, size.1), screen(&app, size));
+    }
+}
+
+#[test]
 fn batches_scroll_filter_and_go_again() {
     let size = (60, 15);
     let mut app = app(UNICODE, size, script::busy(10));
     press(&mut app, [KeyCode::Char('b'), KeyCode::Tab, KeyCode::End]);
     let shown = app.batches().expect("batches").len();
     assert!(shown > 3 && app.first_batch() > 0 && app.first_batch() < shown);
+    assert_eq!(app.batch_row(), shown - 1);
     press(&mut app, [KeyCode::Home, KeyCode::Enter]);
-    assert!(app.first_batch() == 0 && app.overlay().is_none());
+    assert!(app.first_batch() == 0 && app.overlay().is_some());
+    press(&mut app, [KeyCode::Esc]);
     press(&mut app, [KeyCode::Char('/')]);
     type_text(&mut app, "redis");
     press(&mut app, [KeyCode::Enter]);

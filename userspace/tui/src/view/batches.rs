@@ -38,7 +38,9 @@ pub(super) fn draw(app: &App, batches: &[Batch], frame: &mut Frame<'_>, area: Re
     draw_row(frame, line(1), &COLUMNS, &widths, &titles, Style::new());
     let rows = crate::layout::table_rows(area);
     for (place, batch) in batches.iter().skip(app.first_batch()).take(rows).enumerate() {
-        draw_row(frame, line(2 + place as u16), &COLUMNS, &widths, &cells(app, batch), theme.text());
+        let chosen = app.first_batch() + place == app.batch_row() && (focused || app.batch_chosen());
+        let style = if chosen { theme.selected(focused) } else { theme.text() };
+        draw_row(frame, line(2 + place as u16), &COLUMNS, &widths, &cells(app, batch), style);
     }
     if batches.is_empty() && area.height > 2 {
         let text = "  no batch with a fault, or none that fits the choice";
