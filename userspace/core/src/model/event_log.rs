@@ -20,7 +20,7 @@ const BUCKETS: usize = 17;
 #[derive(Clone, Debug, Default)]
 pub struct EventLog {
     /// Runs by depth: 0, 1, 2 to 3, 4 to 7, and so on.
-    pub runs_by_depth: [u64; BUCKETS],
+    runs_by_depth: [u64; BUCKETS],
     /// Depth at the last run, and the deepest of all.
     pub last_depth: Option<u32>,
     pub high_water: u32,
@@ -85,6 +85,8 @@ pub struct EventLogAdvice {
     pub last_depth: Option<u32>,
     pub mean_depth: Option<f64>,
     pub high_water: Option<u32>,
+    /// Runs by what they handed over: none, 1, 2 to 3, 4 to 7, and so on, up to the highest that happened.
+    pub runs_by_depth: Vec<u64>,
     /// A run found the log full: the device may have waited for a slot.
     pub was_full: bool,
     pub entries_per_s: Option<f64>,
@@ -122,6 +124,7 @@ impl Model {
         let rate =
             self.since_ns.and_then(|since_ns| log.entries.per_second(self.now_ns, WINDOW_NS, since_ns));
         let any = log.busy_entries > 0;
+        let used = log.runs_by_depth.iter().rposition(|&runs| runs > 0).map_or(0, |last| last + 1);
         let peak = log.peak_per_s.max(rate.unwrap_or(0.0));
         let peak = (any && peak > 0.0).then_some(peak);
         let was_full = any && size.is_some_and(|size| log.high_water >= usable(size));
@@ -137,6 +140,7 @@ impl Model {
             last_depth: log.last_depth,
             mean_depth: log.mean_depth(),
             high_water: log.last_depth.map(|_| log.high_water),
+            runs_by_depth: log.runs_by_depth[..used].to_vec(),
             was_full,
             entries_per_s: rate,
             peak_entries_per_s: peak,
@@ -215,6 +219,6 @@ mod tests {
         let to_full_ms = advice.time_to_full_ns.unwrap() / MS;
         assert_eq!(to_full_ms, 6);
         assert_eq!(advice.advised_size, Some(192));
-        assert_eq!(model.device(0).unwrap().event_log.runs_by_depth[4], 999);
+        assert_eq!(advice.runs_by_depth, [0, 0, 0, 0, 999, 0, 1]);
     }
 }
