@@ -119,6 +119,12 @@ impl Selection {
         self.pids.is_empty() && self.wqs.is_empty()
     }
 
+    /// As it was typed.
+    pub(crate) fn words(&self) -> String {
+        let pids = self.pids.iter().map(|pid| format!("--pid {pid}"));
+        pids.chain(self.wqs.iter().map(|wq| format!("--wq {wq}"))).collect::<Vec<_>>().join(" ")
+    }
+
     pub(crate) fn takes(&self, pid: Option<u32>, device: u16, wq: u16) -> bool {
         (self.pids.is_empty() || pid.is_some_and(|pid| self.pids.contains(&pid)))
             && (self.wqs.is_empty() || self.wqs.contains(&WqName { device, wq }))
@@ -163,6 +169,7 @@ mod tests {
         let all = Selection::default();
         assert!(all.takes(None, 0, 0));
         let some = Selection { pids: vec![7], wqs: vec![WqName { device: 0, wq: 1 }] };
+        assert_eq!(some.words(), "--pid 7 --wq wq0.1");
         assert!(some.takes(Some(7), 0, 1));
         assert!(!some.takes(Some(7), 0, 0) && !some.takes(None, 0, 1));
     }

@@ -19,10 +19,11 @@ pub(crate) enum Code {
     Loss = 8,
     NotATerminal = 9,
     TerminalTooSmall = 10,
+    BadInput = 11,
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -34,6 +35,7 @@ impl Code {
         Self::Loss,
         Self::NotATerminal,
         Self::TerminalTooSmall,
+        Self::BadInput,
     ];
 
     pub(crate) fn meaning(self) -> &'static str {
@@ -43,12 +45,15 @@ impl Code {
             Self::Usage => "wrong option or value (also a ring size that is no power of two)",
             Self::NoDriver => "the idxd driver is not loaded",
             Self::NoDevice => "the driver has no DSA or IAA device",
-            Self::NoPermission => "missing capabilities (CAP_BPF, CAP_PERFMON) or kernel lockdown",
+            Self::NoPermission => {
+                "missing CAP_BPF, CAP_PERFMON, CAP_SYSLOG or CAP_DAC_READ_SEARCH, or kernel lockdown"
+            }
             Self::NoBtf => "the kernel has no BTF type information",
             Self::NotTraceable => "a required probe could not be attached",
             Self::Loss => "stat, trace: events were lost; totals are exact all the same",
             Self::NotATerminal => "live: stdin or stdout is not a terminal",
             Self::TerminalTooSmall => "live: the terminal was smaller than 60x15 when it started",
+            Self::BadInput => "decode: some of the input could not be read; the rest was decoded",
         }
     }
 

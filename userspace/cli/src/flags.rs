@@ -89,6 +89,18 @@ pub(crate) enum Command {
 Ends with 0 when dsascope can trace this host, else with the exit code that tracing would end with.")]
     Doctor(Doctor),
 
+    /// Event-log dumps, entries, completion records and descriptors in words
+    ///
+    /// Reads a dump of /sys/kernel/debug/idxd/*/event_log as it is, or, with --as, hexadecimal text: output of xxd or hexdump,
+    /// 64-bit words as the driver prints them, or plain digits. Needs neither driver nor privileges.
+    #[command(after_help = "Examples:
+  sudo cat /sys/kernel/debug/idxd/dsa0/event_log | dsascope decode
+  xxd record.bin | dsascope decode --as record --operation batch
+  xxd -p descriptor.bin | dsascope decode --as descriptor --device iax --json
+
+What cannot be read is named with its line, the rest is decoded, and the exit code is 11.")]
+    Decode(Decode),
+
     /// Print a shell's completion script
     #[command(after_help = "Example:
   dsascope completions bash > /etc/bash_completion.d/dsascope")]
@@ -182,6 +194,19 @@ pub(crate) struct Stat {
     #[arg(long, default_value = "2s", value_parser = units::duration, value_name = "DURATION")]
     pub interval: Duration,
 
+    #[command(flatten)]
+    pub lines: Lines,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Trace {
+    #[command(flatten)]
+    pub lines: Lines,
+}
+
+/// What commands that print lines share.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Lines {
     /// End after this time
     #[arg(long = "for", value_parser = units::duration, value_name = "DURATION")]
     pub duration: Option<Duration>,
@@ -197,21 +222,44 @@ pub(crate) struct Stat {
     pub common: Common,
 }
 
+/// What hexadecimal text is to be taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum As {
+    /// Event-log entries: 64 bytes of DSA, 128 of IAA
+    Entry,
+    /// Completion records: 32 bytes of DSA, 64 of IAA
+    Record,
+    /// Descriptors: 64 bytes
+    Descriptor,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Device {
+    Dsa,
+    Iax,
+}
+
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Trace {
-    /// End after this time
-    #[arg(long = "for", value_parser = units::duration, value_name = "DURATION")]
-    pub duration: Option<Duration>,
+pub(crate) struct Decode {
+    /// What to read; `-` is stdin
+    #[arg(value_name = "FILE", default_value = "-")]
+    pub file: PathBuf,
+
+    /// What hexadecimal text holds (a dump of debugfs is recognised)
+    #[arg(long = "as", value_enum, value_name = "WHAT")]
+    pub shape: Option<As>,
+
+    /// Whose it is; a dump tells
+    #[arg(long, value_enum, default_value = "dsa", value_name = "KIND")]
+    pub device: Device,
+
+    /// Operation of a completion record's descriptor, by name or code: decides what some of its fields are
+    #[arg(long, value_name = "OPERATION", default_value = "noop", hide_default_value = true)]
+    pub operation: String,
 
     /// JSON Lines
     #[arg(long)]
     pub json: bool,
-
-    #[command(flatten)]
-    pub select: Select,
-
-    #[command(flatten)]
-    pub common: Common,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -12,6 +12,7 @@ use ratatui::backend::CrosstermBackend;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_stream::StreamExt;
 
+use crate::config::Selection;
 use crate::exit::Failure;
 use crate::flags::Live;
 use crate::signals::{Asked, Signals, stop};
@@ -101,7 +102,7 @@ pub(crate) async fn run<S: Source>(mut source: S, flags: &Live) -> Result<String
     for event in batch {
         let _ = app.update(event_input(event));
     }
-    Ok(text::summary(app.model()))
+    Ok(text::summary(app.model(), &Selection::default()))
 }
 
 fn new_screen() -> Result<Screen> {

@@ -2,6 +2,7 @@
 //! and privileges; knows nothing of eBPF or of how faults are followed.
 
 mod config;
+mod decode;
 mod doctor;
 mod exit;
 mod flags;
@@ -56,10 +57,10 @@ fn dispatch(cli: Cli) -> Result<Code> {
             Ok(Code::Ok)
         }
         Command::Stat(flags) => {
-            let (tracing, select) = (tracing(&flags.common)?, Selection::new(&flags.select)?);
-            let pace = Pace { interval: flags.interval, duration: flags.duration };
+            let (tracing, select) = (tracing(&flags.lines.common)?, Selection::new(&flags.lines.select)?);
+            let pace = Pace { interval: flags.interval, duration: flags.lines.duration };
             with_source(&tracing, async |source| {
-                if flags.json {
+                if flags.lines.json {
                     source.lines(pace, stat::Json { select }).await
                 } else {
                     source.lines(pace, stat::Text { select }).await
@@ -67,10 +68,10 @@ fn dispatch(cli: Cli) -> Result<Code> {
             })
         }
         Command::Trace(flags) => {
-            let (tracing, select) = (tracing(&flags.common)?, Selection::new(&flags.select)?);
-            let pace = Pace { interval: lines::SNAPSHOT, duration: flags.duration };
+            let (tracing, select) = (tracing(&flags.lines.common)?, Selection::new(&flags.lines.select)?);
+            let pace = Pace { interval: lines::SNAPSHOT, duration: flags.lines.duration };
             with_source(&tracing, async |source| {
-                if flags.json {
+                if flags.lines.json {
                     source.lines(pace, trace::Json { select }).await
                 } else {
                     source.lines(pace, trace::Text { select }).await
@@ -78,6 +79,7 @@ fn dispatch(cli: Cli) -> Result<Code> {
             })
         }
         Command::Doctor(flags) => doctor(flags.json),
+        Command::Decode(flags) => decode::run(&flags),
         Command::Completions { shell } => {
             generate::to_stdout(|out| {
                 generate::completions(shell, out);

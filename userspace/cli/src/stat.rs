@@ -9,7 +9,7 @@ use dsascope_core::model::Model;
 use crate::config::Selection;
 use crate::lines::Printer;
 use crate::text;
-use crate::trace::write_line;
+use crate::trace::{summary, write_line};
 
 /// Aligned tables.
 #[derive(Debug)]
@@ -26,14 +26,20 @@ impl Printer for Text {
     }
 
     fn interval(&mut self, model: &mut Model, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "\n{}{}", text::table(model, &self.select, None), text::summary(model))
+        writeln!(out, "\n{}", report(model, &self.select, None))
     }
 
     fn end(&mut self, model: &mut Model, until_ns: u64, out: &mut dyn Write) -> io::Result<()> {
         let started_ns = model.session().map_or(until_ns, |session| session.started_ns);
         let ran_ns = Some(until_ns.saturating_sub(started_ns));
-        writeln!(out, "\nin all:\n{}{}", text::table(model, &self.select, ran_ns), text::summary(model))
+        writeln!(out, "\nin all:\n{}", report(model, &self.select, ran_ns))
     }
+}
+
+/// Table, event logs, batches, and whether all of it is whole.
+fn report(model: &Model, select: &Selection, ran_ns: Option<u64>) -> String {
+    let (table, logs) = (text::table(model, select, ran_ns), text::event_logs(model));
+    format!("{table}{logs}{}{}", text::batch_totals(model), text::summary(model, select))
 }
 
 /// JSON Lines: the session, a line an interval, the summary.
@@ -61,6 +67,6 @@ impl Printer for Json {
     fn end(&mut self, model: &mut Model, _until_ns: u64, out: &mut dyn Write) -> io::Result<()> {
         // What came since the last interval is an interval of its own, so that the lines add up.
         self.interval(model, out)?;
-        write_line(&json::summary(model), out)
+        write_line(&summary(model, &self.select), out)
     }
 }

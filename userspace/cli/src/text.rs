@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use dsascope_core::event::{Event, Fault, Hole, HoleKind, SessionInfo};
-use dsascope_core::model::{Model, Process};
+use dsascope_core::model::{Batch, Model, Process};
 use dsascope_core::stages::Stage;
 use dsascope_tui::format::{fit, optional_duration, rate};
 use dsascope_tui::{Theme, words};
@@ -144,8 +144,92 @@ pub(crate) fn table(model: &Model, select: &Selection, ran_ns: Option<u64>) -> S
     out
 }
 
-/// The line that ends a run: all that was seen, and whether it is whole.
-pub(crate) fn summary(model: &Model) -> String {
+/// A line for each event log in which anything was seen: how full it was, and what size that advises.
+pub(crate) fn event_logs(model: &Model) -> String {
+    let mut out = String::new();
+    for log in model.event_logs().filter(|log| log.advised_size.is_some()) {
+        let dash = |number: Option<f64>| number.map_or_else(|| "-".into(), rate);
+        let number = |number: Option<u32>| number.map_or_else(|| "-".into(), |n| n.to_string());
+        let full = if log.was_full { " (FULL)" } else { "" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "{} event log: size {}, deepest {}{full}, mean {}; {} entries/s, peak {}, full in {} if unread; advised size {}",
+            log.device,
+            number(log.size),
+            number(log.high_water),
+            dash(log.mean_depth),
+            dash(log.entries_per_s),
+            dash(log.peak_entries_per_s),
+            optional_duration(&THEME, log.time_to_full_ns),
+            number(log.advised_size),
+        );
+    }
+    out
+}
+
+/// A line for all batches, when there were any.
+pub(crate) fn batch_totals(model: &Model) -> String {
+    let t = model.batches().totals();
+    let open = model.batches().open().count();
+    let unfinished = t.reused + t.interrupted + t.closed + t.evicted;
+    if t.finished + unfinished + t.other + open as u64 == 0 {
+        return String::new();
+    }
+    let mut out = format!(
+        "batches with faults: {} finished ({} told as failed by the driver), {open} open, {unfinished} without an end",
+        t.finished, t.patched
+    );
+    if t.other > 0 {
+        let _ = write!(out, ", {} entries not followed", t.other);
+    }
+    let moved = t.patched_without_failure + t.failure_not_patched;
+    if moved > 0 {
+        let _ = write!(
+            out,
+            "; FAILURES MOVED: {} to a batch, {} from one",
+            t.patched_without_failure, t.failure_not_patched
+        );
+    }
+    out + "\n"
+}
+
+/// A batch that ended, or that is open at the end.
+pub(crate) fn batch(model: &Model, batch: &Batch) -> String {
+    let context = batch.context;
+    let mut text = format!(
+        "{:>12} -- batch {} (use {}) of {} PASID {} {}: {}",
+        moment(model, batch.last_ns),
+        batch.id,
+        batch.generation,
+        context.wq_id(),
+        context.pasid,
+        batch.state.name(),
+        words::batch(batch),
+    );
+    for doubt in &batch.doubts {
+        let _ = write!(text, "; {}", doubt.words());
+    }
+    if let Some(finding) = &batch.finding {
+        let _ = write!(text, "; FAILURE MOVED: {}", finding.finding.words());
+        if let Some(evidence) = &finding.evidence {
+            let element = evidence.index.map_or_else(String::new, |index| format!(" element {index} of"));
+            let _ = write!(
+                text,
+                " ({}{element} use {} on wq{}.{} {})",
+                moment(model, evidence.at_ns),
+                evidence.generation,
+                context.device.id,
+                evidence.wq,
+                evidence.did.words(),
+            );
+        }
+    }
+    text
+}
+
+/// The line that ends a run: all that was seen (or what was selected of it), and whether it is whole.
+pub(crate) fn summary(model: &Model, select: &Selection) -> String {
     let header = model.header();
     let time = header.uptime_ns.map_or_else(|| "-".into(), |ns| format!("{:.1} s", ns as f64 / 1e9));
     let (lost, holes) = (model.ledger().lost(), header.holes);
@@ -155,7 +239,15 @@ pub(crate) fn summary(model: &Model) -> String {
         _ => format!("LOST {lost} events, totals are exact all the same"),
     };
     let books = if model.ledger().balanced() { "" } else { "; THE BOOKS DISAGREE, please report this" };
-    format!("{} faults, {} failed, in {time}; {whole}{books}", model.faults(), model.failures())
+    let counts = if select.is_all() {
+        format!("{} faults, {} failed", model.faults(), model.failures())
+    } else {
+        let rows = model.processes().filter(|p| select.takes(p.tgid, p.context.device.id, p.context.wq));
+        let (faults, failures) =
+            rows.fold((0, 0), |(faults, failures), p| (faults + p.faults(), failures + p.failures()));
+        format!("{faults} faults, {failures} failed of {} ({} faults in all)", select.words(), model.faults())
+    };
+    format!("{counts}, in {time}; {whole}{books}")
 }
 
 /// Seconds since tracing began.

@@ -1,10 +1,10 @@
-//! `dsascope trace`: one line a fault as it happens, and the lines between: opens, closes, losses.
+//! `dsascope trace`: one line a fault as it happens, and the lines between: opens, closes, losses, batches that ended.
 
 use std::io::{self, Write};
 
 use dsascope_core::event::{Event, HoleKind};
-use dsascope_core::json::{self, Line};
-use dsascope_core::model::Model;
+use dsascope_core::json::{self, BatchLine, Body, Line};
+use dsascope_core::model::{Batch, Model};
 
 use crate::config::Selection;
 use crate::lines::Printer;
@@ -23,7 +23,8 @@ impl Printer for Text {
             Event::Session(session) => writeln!(out, "{}\n{}", text::session(session), text::FAULT_TITLES),
             Event::Fault(fault) => writeln!(out, "{}", text::fault(model, fault)),
             other => text::other(model, other).map_or(Ok(()), |line| writeln!(out, "{line}")),
-        }
+        }?;
+        ended(&self.select, model).try_for_each(|batch| writeln!(out, "{}", text::batch(model, batch)))
     }
 
     fn interval(&mut self, _model: &mut Model, _out: &mut dyn Write) -> io::Result<()> {
@@ -31,7 +32,10 @@ impl Printer for Text {
     }
 
     fn end(&mut self, model: &mut Model, _until_ns: u64, out: &mut dyn Write) -> io::Result<()> {
-        writeln!(out, "{}", text::summary(model))
+        still_open(&self.select, model)
+            .into_iter()
+            .try_for_each(|batch| writeln!(out, "{}", text::batch(model, batch)))?;
+        writeln!(out, "{}", text::summary(model, &self.select))
     }
 }
 
@@ -43,10 +47,10 @@ pub(crate) struct Json {
 
 impl Printer for Json {
     fn event(&mut self, model: &Model, event: &Event, out: &mut dyn Write) -> io::Result<()> {
-        if !takes(&self.select, model, event) {
-            return Ok(());
+        if takes(&self.select, model, event) {
+            Line::of(event, model).map_or(Ok(()), |line| write_line(&line, out))?;
         }
-        Line::of(event, model).map_or(Ok(()), |line| write_line(&line, out))
+        ended(&self.select, model).try_for_each(|batch| write_batch(batch, model, out))
     }
 
     fn interval(&mut self, _model: &mut Model, _out: &mut dyn Write) -> io::Result<()> {
@@ -54,8 +58,44 @@ impl Printer for Json {
     }
 
     fn end(&mut self, model: &mut Model, _until_ns: u64, out: &mut dyn Write) -> io::Result<()> {
-        write_line(&json::summary(model), out)
+        still_open(&self.select, model).into_iter().try_for_each(|batch| write_batch(batch, model, out))?;
+        write_line(&summary(model, &self.select), out)
     }
+}
+
+fn write_batch(batch: &Batch, model: &Model, out: &mut dyn Write) -> io::Result<()> {
+    write_line(&Line::from(Body::Batch(Box::new(BatchLine::new(batch, model)))), out)
+}
+
+/// The summary, with the files that are wanted alone.
+pub(crate) fn summary(model: &Model, select: &Selection) -> Line {
+    let mut line = json::summary(model);
+    if let Body::Summary(summary) = &mut line.body
+        && !select.is_all()
+    {
+        summary.selection = Some(select.words());
+        summary.contexts.retain(|context| {
+            let totals = &context.totals;
+            select.takes(totals.tgid, totals.context.device.id, totals.context.wq)
+        });
+    }
+    line
+}
+
+fn takes_batch(select: &Selection, batch: &Batch) -> bool {
+    select.takes(batch.tgid, batch.context.device.id, batch.context.wq)
+}
+
+/// Batches that the last event ended.
+fn ended<'a>(select: &'a Selection, model: &'a Model) -> impl Iterator<Item = &'a Batch> {
+    model.batches().just_ended().iter().filter(|batch| takes_batch(select, batch))
+}
+
+/// Batches that are open when tracing ends, oldest first.
+fn still_open<'a>(select: &Selection, model: &'a Model) -> Vec<&'a Batch> {
+    let mut open: Vec<_> = model.batches().open().filter(|batch| takes_batch(select, batch)).collect();
+    open.sort_by_key(|batch| (batch.first_ns, batch.context.key(), batch.id));
+    open
 }
 
 pub(crate) fn write_line(line: &Line, out: &mut dyn Write) -> io::Result<()> {

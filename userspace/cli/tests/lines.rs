@@ -71,6 +71,46 @@ fn selection_keeps_what_is_asked_for() {
 }
 
 #[test]
+fn totals_are_those_of_the_selection() {
+    let events = file(&script::busy(1));
+    let output = run(&["trace", "--events", path(&events), "--pid", "1388"]);
+    let last = text(&output.stdout).lines().last().expect("the summary").to_owned();
+    assert!(last.starts_with("45 faults, 5 failed of --pid 1388 (180 faults in all)"), "{last}");
+    for command in ["trace", "stat"] {
+        let output = run(&[command, "--json", "--events", path(&events), "--pid", "1388"]);
+        let written = lines(&output.stdout);
+        let Some(Body::Summary(summary)) = written.last().map(|line| &line.body) else {
+            panic!("no summary")
+        };
+        assert_eq!(summary.selection.as_deref(), Some("--pid 1388"));
+        assert_eq!(summary.contexts.iter().map(|c| c.totals.served).collect::<Vec<_>>(), [45]);
+    }
+}
+
+#[test]
+fn batches_have_a_line_each() {
+    let events = file(&script::moved_failure());
+    let output = run(&["trace", "--events", path(&events)]);
+    let stdout = text(&output.stdout);
+    let shown: Vec<_> = stdout.lines().filter(|line| line.contains("-- batch")).collect();
+    insta::assert_snapshot!(shown.join("\n"));
+    let batches = |words: &[&str]| -> Vec<_> {
+        let output = run(&[&["trace", "--json", "--events", path(&events)], words].concat());
+        lines(&output.stdout)
+            .into_iter()
+            .filter_map(|line| if let Body::Batch(batch) = line.body { Some(*batch) } else { None })
+            .collect()
+    };
+    assert_eq!(batches(&[]).len(), shown.len());
+    let one = batches(&["--pid", "1201"]);
+    assert_eq!(one.iter().map(|batch| batch.batch.finding.is_some()).collect::<Vec<_>>(), [true]);
+    let stat = run(&["stat", "--events", path(&events)]);
+    let stat = text(&stat.stdout);
+    assert!(stat.contains("FAILURES MOVED: 0 to a batch, 1 from one"), "{stat}");
+    assert!(stat.contains("dsa0 event log: size 64, deepest 63 (FULL)"), "{stat}");
+}
+
+#[test]
 fn stat_text() {
     let events = file(&script::busy(2));
     let output = run(&["stat", "--events", path(&events)]);

@@ -7,6 +7,7 @@ use dsascope_common::wire::hole;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::decode::text::{Decoded, Item};
 use crate::decode::{operation, status};
 use crate::event::{
     Comm, Context, ContextTotals, Durations, Event, Fault, Hole, HoleKind, Interrupt, Open, ProgramStats,
@@ -14,7 +15,7 @@ use crate::event::{
 };
 use crate::hist::{StageHistograms, Summary};
 use crate::ledger::{Balance, Ledger};
-use crate::model::{Counts, Model};
+use crate::model::{Batch, BatchTotals, Counts, EventLogAdvice, Model};
 use crate::probe::Hook;
 use crate::stages::Stage;
 
@@ -40,8 +41,33 @@ pub enum Body {
     Open(Open),
     Release(Release),
     Hole(Hole),
+    /// A batch ended, as far as its entries tell; or was open when tracing ended.
+    Batch(Box<BatchLine>),
     Stat(Box<StatLine>),
     Summary(Box<SummaryLine>),
+    /// Of `decode`: a structure in words; a fact about the dump it is from; what could not be read.
+    Decoded(Box<Decoded>),
+    DecodeNote(DecodeNote),
+    DecodeProblem(DecodeNote),
+}
+
+/// Something that is said of a line of `decode`'s input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DecodeNote {
+    pub line: u64,
+    pub text: String,
+}
+
+/// A batch, joined from its entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BatchLine {
+    #[serde(flatten)]
+    pub batch: Batch,
+    /// Command of the process, when it is known.
+    #[schemars(with = "Option<String>")]
+    pub comm: Option<Comm>,
+    /// It ended, and nothing about it is in doubt.
+    pub certain: bool,
 }
 
 /// A fault, with names for its codes and the durations between its times.
@@ -108,6 +134,12 @@ pub struct StatLine {
     /// Open files with faults in this interval, most first.
     pub processes: Vec<StatProcess>,
     pub balance: Balance,
+    /// Batches since tracing began.
+    #[serde(default)]
+    pub batches: BatchTotals,
+    /// How full each device's event log was seen to be, and what size that advises.
+    #[serde(default)]
+    pub event_logs: Vec<EventLogAdvice>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -147,6 +179,13 @@ pub struct SummaryLine {
     /// What each attached program cost, read just before it was detached.
     #[serde(default)]
     pub programs: Vec<ProgramStats>,
+    #[serde(default)]
+    pub batches: BatchTotals,
+    #[serde(default)]
+    pub event_logs: Vec<EventLogAdvice>,
+    /// Only what this names is in `contexts`; null: nothing was left out. The other figures are of the whole.
+    #[serde(default)]
+    pub selection: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -184,7 +223,7 @@ impl Line {
         Some(body.into())
     }
 
-    /// The event of a line; `stat` and `summary` are no events.
+    /// The event of a line; `batch`, `stat`, `summary` and what `decode` writes are no events.
     #[must_use]
     pub fn into_event(self) -> Option<Event> {
         Some(match self.body {
@@ -194,7 +233,12 @@ impl Line {
             Body::Open(open) => Event::Open(open),
             Body::Release(release) => Event::Release(release),
             Body::Hole(hole) => Event::Hole(hole),
-            Body::Stat(_) | Body::Summary(_) => return None,
+            Body::Batch(_)
+            | Body::Stat(_)
+            | Body::Summary(_)
+            | Body::Decoded(_)
+            | Body::DecodeNote(_)
+            | Body::DecodeProblem(_) => return None,
         })
     }
 
@@ -252,6 +296,24 @@ impl FaultLine {
     }
 }
 
+impl BatchLine {
+    #[must_use]
+    pub fn new(batch: &Batch, model: &Model) -> Self {
+        let comm = model.process(batch.context.key()).and_then(|process| process.comm);
+        Self { batch: batch.clone(), comm, certain: batch.is_certain() }
+    }
+}
+
+impl From<Item> for Line {
+    fn from(item: Item) -> Self {
+        Self::from(match item {
+            Item::Decoded(decoded) => Body::Decoded(decoded),
+            Item::Note { line, text } => Body::DecodeNote(DecodeNote { line, text }),
+            Item::Problem { line, text } => Body::DecodeProblem(DecodeNote { line, text }),
+        })
+    }
+}
+
 fn latencies(histograms: &StageHistograms) -> Vec<StageLatency> {
     let line = |stage| histograms.summary_now(stage).map(|summary| StageLatency { stage, summary });
     Stage::ALL.into_iter().filter_map(line).collect()
@@ -296,6 +358,8 @@ pub fn stat(model: &mut Model) -> Line {
         latency: latencies(&interval.latency),
         processes,
         balance: model.ledger().balance(),
+        batches: *model.batches().totals(),
+        event_logs: model.event_logs().collect(),
     })))
 }
 
@@ -337,6 +401,9 @@ pub fn summary(model: &Model) -> Line {
         balance: ledger.balance(),
         ledger,
         programs: model.snapshot().map(|snapshot| snapshot.programs.clone()).unwrap_or_default(),
+        batches: *model.batches().totals(),
+        event_logs: model.event_logs().collect(),
+        selection: None,
     })))
 }
 

@@ -18,6 +18,7 @@ pub mod name;
 pub mod probe;
 pub mod rate;
 pub mod record;
+pub mod sizing;
 pub mod stages;
 
 #[cfg(test)]

@@ -4,7 +4,10 @@
 //! [`Model::other`]. The kernel's exact totals win over counted records where records were lost; both are kept.
 //! Refuses: drawing, sorting for display, clocks.
 
+pub mod batch;
+pub mod batches;
 mod count;
+pub mod event_log;
 mod row;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -18,7 +21,10 @@ use crate::probe::Verdict;
 use crate::rate::Rate;
 use crate::stages::Stage;
 
+pub use batch::Batch;
+pub use batches::{BatchTotals, Batches};
 pub use count::{Counts, Exact};
+pub use event_log::{EventLog, EventLogAdvice};
 pub use row::{Device, Process, Wq};
 
 /// How often cached latency figures are brought up to date.
@@ -105,6 +111,7 @@ pub struct Model {
     holes: BTreeMap<HoleKind, u64>,
     recent_holes: VecDeque<Hole>,
     recent_releases: VecDeque<Release>,
+    batches: Batches,
     ledger: Ledger,
     snapshot: Option<Snapshot>,
     interval: Interval,
@@ -118,6 +125,7 @@ impl Model {
 
     /// Folds one event in.
     pub fn update(&mut self, event: &Event) {
+        self.batches.next_event();
         match event {
             Event::Session(session) => self.begin(session),
             Event::Fault(fault) => self.fault(fault),
@@ -334,6 +342,11 @@ impl Model {
     }
 
     #[must_use]
+    pub const fn batches(&self) -> &Batches {
+        &self.batches
+    }
+
+    #[must_use]
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
     }
@@ -360,6 +373,8 @@ impl Model {
 
     fn pass(&mut self, now_ns: u64) {
         self.advance(now_ns);
+        let since_ns = self.since_ns.unwrap_or(now_ns);
+        self.devices.values_mut().for_each(|device| device.event_log.tick(now_ns, since_ns));
         if self.now_ns - self.refreshed_ns >= REFRESH_NS {
             self.refresh();
         }
@@ -419,6 +434,7 @@ impl Model {
         }
         push_bounded(&mut self.recent, *fault, self.limits.recent_faults);
         self.recent_total += 1;
+        self.batches.fault(fault);
     }
 
     fn interrupt(&mut self, interrupt: &Interrupt) {
@@ -430,6 +446,7 @@ impl Model {
         device.interrupt_busy_ns += interrupt.busy_ns().unwrap_or(0);
         device.interrupt_entries += u64::from(interrupt.entries);
         device.interrupt_rate.add(interrupt.at_ns, 1);
+        device.event_log.run(interrupt);
         if let Some(swerror) = interrupt.swerror {
             device.swerrors += 1;
             device.last_swerror = Some(swerror);
@@ -456,6 +473,12 @@ impl Model {
     fn release(&mut self, release: &Release) {
         self.advance(release.at_ns);
         push_bounded(&mut self.recent_releases, *release, self.limits.recent_releases);
+        self.batches.closed(&release.context);
+        if let (Some(ns), Some(device)) =
+            (release.drain_duration_ns(), self.devices.get_mut(&release.context.device.id))
+        {
+            device.event_log.held_up(ns);
+        }
         let row = self.row(release.context);
         if row.context.is_other() {
             return;
@@ -467,6 +490,7 @@ impl Model {
 
     fn hole(&mut self, hole: &Hole) {
         self.advance(hole.at_ns);
+        self.batches.lost();
         *self.holes.entry(hole.what).or_default() += hole.count;
         self.interval.holes += hole.count;
         let before = self.ledger.lost();

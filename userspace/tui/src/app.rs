@@ -7,9 +7,10 @@ use std::collections::HashSet;
 
 use crossterm::event::KeyEvent;
 use dsascope_core::event::{Event, Fault, Key};
-use dsascope_core::model::{Header, Model};
+use dsascope_core::model::{Batch, Header, Model};
 use dsascope_core::stages::Stage;
 
+use crate::batches::Table;
 use crate::faults::{self, Entry, Pick};
 use crate::keymap::{self, Command, Mode};
 use crate::layout::{self, Screen};
@@ -39,6 +40,7 @@ pub struct Actions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Focus {
     Processes,
+    /// The lower table, also while it shows batches.
     Faults,
 }
 
@@ -46,6 +48,7 @@ pub enum Focus {
 pub enum Overlay {
     Help { scroll: usize },
     Detail { fault: Box<Fault>, scroll: usize },
+    Batch { batch: Box<Batch>, scroll: usize },
 }
 
 #[derive(Debug)]
@@ -72,6 +75,8 @@ pub struct App {
     header: Header,
     rows: Vec<Row>,
     entries: Vec<Entry>,
+    /// Shown in place of recent faults.
+    batches: Option<Table>,
     /// Events came since the derived data was made.
     stale: bool,
     shown_second: u64,
@@ -99,6 +104,7 @@ impl App {
             frozen: None,
             rows: Vec::new(),
             entries: Vec::new(),
+            batches: None,
             stale: false,
             shown_second: 0,
         }
@@ -179,6 +185,9 @@ impl App {
             Command::SortReverse => self.sort.descending = !self.sort.descending,
             Command::StageNext => self.stage = rows::step_stage(self.stage, 1),
             Command::StagePrevious => self.stage = rows::step_stage(self.stage, -1),
+            Command::Batches => {
+                self.batches = if self.batches.is_some() { None } else { Some(Table::default()) };
+            }
             Command::FilterEdit => self.editing = true,
             Command::FilterType(c) if self.filter.chars().count() < FILTER_CHARS => self.filter.push(c),
             Command::FilterType(_) => {}
@@ -202,6 +211,11 @@ impl App {
                 self.pick = Pick::default();
             }
             Focus::Faults => {
+                if let Some(table) = &self.batches {
+                    let batch = table.rows.get(table.row()).cloned();
+                    self.overlay = batch.map(|batch| Overlay::Batch { batch: Box::new(batch), scroll: 0 });
+                    return;
+                }
                 let fault = self.fault_row().and_then(|row| self.entries.get(row)).map(|entry| entry.fault);
                 self.overlay = fault.map(|fault| Overlay::Detail { fault: Box::new(fault), scroll: 0 });
             }
@@ -213,7 +227,11 @@ impl App {
         if self.overlay.take().is_some() {
             return;
         }
-        if self.focus == Focus::Faults && self.pick.is_chosen() {
+        if let (Focus::Faults, Some(table)) = (self.focus, &mut self.batches)
+            && table.is_chosen()
+        {
+            table.choose(0);
+        } else if self.focus == Focus::Faults && self.batches.is_none() && self.pick.is_chosen() {
             self.pick = Pick::default();
         } else if self.only.take().is_some() {
             self.focus = Focus::Processes;
@@ -229,11 +247,20 @@ impl App {
                 let lines = view::help_height(self.model.verdicts(), self.width);
                 *scroll = moved(*scroll, steps, lines, height);
             }
+            Some(Overlay::Batch { scroll, batch }) => {
+                let lines = view::batch_height(&self.theme, batch, self.width);
+                *scroll = moved(*scroll, steps, lines, height);
+            }
             Some(Overlay::Detail { scroll, fault }) => {
                 let lines = view::detail_height(&self.theme, fault, self.width);
                 *scroll = moved(*scroll, steps, lines, height);
             }
             None => match self.focus {
+                Focus::Faults if self.batches.is_some() => {
+                    if let Some(table) = &mut self.batches {
+                        table.choose(step(table.row(), steps, table.rows.len()));
+                    }
+                }
                 Focus::Processes => {
                     let row = step(self.process_row(), steps, self.rows.len() + 1);
                     self.selected = row.checked_sub(1).and_then(|row| self.rows.get(row)).map(|row| row.key);
@@ -269,10 +296,17 @@ impl App {
         self.sort.apply(&mut self.rows);
         let shown: HashSet<Key> = self.rows.iter().map(|row| row.key).collect();
         self.entries = faults::collect(model, self.only, &shown, &needle);
+        if let Some(table) = &mut self.batches {
+            table.collect(model, self.only, &shown);
+        }
         if let Screen::Panels(panels) = layout::screen(self.width, self.height) {
             let height = layout::table_rows(panels.processes);
             self.first_row = layout::scroll(self.first_row, self.process_row(), height, self.rows.len() + 1);
-            self.pick.scroll(&self.entries, layout::table_rows(panels.faults));
+            let height = layout::table_rows(panels.faults);
+            self.pick.scroll(&self.entries, height);
+            if let Some(table) = &mut self.batches {
+                table.scroll(height);
+            }
         }
         true
     }
@@ -335,6 +369,25 @@ impl App {
     /// Faults, filtered, newest first.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
+    }
+
+    /// Batches, filtered, open ones first, then newest first; `None` while recent faults are shown.
+    pub fn batches(&self) -> Option<&[Batch]> {
+        self.batches.as_ref().map(|table| table.rows.as_slice())
+    }
+
+    pub fn first_batch(&self) -> usize {
+        self.batches.as_ref().map_or(0, |table| table.first)
+    }
+
+    /// Position of the cursor among the batches.
+    pub fn batch_row(&self) -> usize {
+        self.batches.as_ref().map_or(0, Table::row)
+    }
+
+    /// Whether the cursor was moved to a batch.
+    pub fn batch_chosen(&self) -> bool {
+        self.batches.as_ref().is_some_and(Table::is_chosen)
     }
 
     pub fn selected(&self) -> Option<Key> {

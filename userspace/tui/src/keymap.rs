@@ -36,6 +36,8 @@ pub enum Command {
     SortReverse,
     StageNext,
     StagePrevious,
+    /// Batches in place of recent faults, and back.
+    Batches,
     FilterEdit,
     FilterType(char),
     FilterErase,
@@ -61,10 +63,11 @@ pub const NORMAL: &[Binding] = &[
     binding("q", "quit", "quit (also Ctrl-C)"),
     binding("?", "help", "this help"),
     binding("Tab", "focus", "go to the next panel (Shift-Tab: previous)"),
-    binding("Enter", "detail", "decode the selected fault; in processes: go to its faults"),
+    binding("Enter", "detail", "decode the selected fault or batch; in processes: go to its faults"),
     binding("/", "filter", "filter by pid, command, cgroup, WQ, PASID or operation; Esc clears"),
     binding("s S", "sort", "sort by the next column / turn the order (< > choose the column)"),
     binding("t", "stage", "choose the stage shown in p50, p99 and max (T: back)"),
+    binding("b", "batches", "show batches in place of recent faults, and back"),
     binding("Space", "freeze", "hold the screen still; events are still counted"),
     binding("Up Down", "", "select a row (also k j, PgUp PgDn, Home End)"),
     binding("Esc", "", "close what is open; go back to following the newest fault; clear the filter"),
@@ -142,6 +145,7 @@ pub fn command(key: KeyEvent, mode: Mode) -> Option<Command> {
         KeyCode::Char('S') => Some(Command::SortReverse),
         KeyCode::Char('t') => Some(Command::StageNext),
         KeyCode::Char('T') => Some(Command::StagePrevious),
+        KeyCode::Char('b') => Some(Command::Batches),
         _ => None,
     }
 }

@@ -4,6 +4,7 @@
 //! command-line crate has those.
 
 pub mod app;
+mod batches;
 mod faults;
 pub mod format;
 pub mod keymap;

@@ -1,8 +1,11 @@
-//! A fault in few words, for tables and lines.
+//! A fault or a batch in few words, for tables and lines.
 
 use dsascope_common::hw::completion::status;
 use dsascope_core::decode;
-use dsascope_core::event::{CopyOutcome, Fault};
+use dsascope_core::event::{CopyOutcome, DeviceKind, Fault};
+use dsascope_core::model::Batch;
+use dsascope_core::model::batch::{FindingKind, Patch};
+use dsascope_core::model::batches::strip;
 
 /// The operation's name, or its code.
 pub fn operation(fault: &Fault) -> String {
@@ -44,4 +47,44 @@ pub fn happened(fault: &Fault) -> String {
         CopyOutcome::NotCopied | CopyOutcome::Unobserved => String::new(),
     };
     format!("{reason}{seen}")
+}
+
+/// A batch's elements, one mark each in the order of their index: `.` delivered, `X` failed, `?` not observed.
+pub fn elements(batch: &Batch) -> String {
+    let marks = strip(&batch.elements, ['.', 'X', '?']);
+    match batch.element_count() as usize - batch.elements.len() {
+        0 if marks.is_empty() => "-".into(),
+        0 => marks,
+        more => format!("{marks}+{more}"),
+    }
+}
+
+/// What became of the batch's own completion record.
+pub fn batch_record(batch: &Batch) -> String {
+    let Some(record) = &batch.record else { return "record not seen".into() };
+    let status = record.status.unwrap_or(record.logged_status);
+    let status = decode::status(DeviceKind::Dsa, status);
+    let name = status.name.map_or_else(|| format!("{:#04x}", status.code), String::from);
+    let patched = if record.patch == Patch::Applied { " (driver's)" } else { "" };
+    match record.copy {
+        CopyOutcome::Delivered { .. } => {
+            format!("reads {name}{patched} after {} descriptors", record.descriptors_completed)
+        }
+        CopyOutcome::Short { .. } => format!("{name}{patched} not delivered; waits for ever"),
+        CopyOutcome::NotCopied => format!("{name}, not asked for"),
+        CopyOutcome::Unobserved => format!("{name} logged, copy not seen"),
+    }
+}
+
+/// A failure in the wrong place, with what matters first.
+pub fn finding(finding: FindingKind) -> &'static str {
+    match finding {
+        FindingKind::PatchedWithoutFailure => "MOVED here: told as failed for another batch's element",
+        FindingKind::FailureNotPatched => "MOVED away: an element failed and the batch is not told so",
+    }
+}
+
+/// Elements and record.
+pub fn batch(batch: &Batch) -> String {
+    format!("elements {}; {}", elements(batch), batch_record(batch))
 }

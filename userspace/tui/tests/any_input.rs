@@ -20,7 +20,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let keys = "?/sS<>tT jkgGx1.".chars().map(KeyCode::Char).chain([
+    let keys = "?/sS<>tTb jkgGx1.".chars().map(KeyCode::Char).chain([
         KeyCode::Tab,
         KeyCode::BackTab,
         KeyCode::Enter,
@@ -70,6 +70,7 @@ proptest! {
                 }
             }
             prop_assert!(app.process_row() <= app.rows().len());
+            prop_assert!(app.batches().is_none_or(|rows| rows.is_empty() || app.batch_row() < rows.len()));
             prop_assert!(app.fault_row().is_none_or(|row| row < app.entries().len()));
             let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a test backend");
             terminal.draw(|frame| view::draw(&app, frame)).expect("a test backend");

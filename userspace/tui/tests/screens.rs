@@ -97,7 +97,9 @@ fn every_size_draws() {
             screen(&app, (width, height));
             press(&mut app, [KeyCode::Char('?')]);
             screen(&app, (width, height));
-            press(&mut app, [KeyCode::Esc]);
+            press(&mut app, [KeyCode::Esc, KeyCode::Char('b')]);
+            screen(&app, (width, height));
+            press(&mut app, [KeyCode::Char('b')]);
         }
     }
 }
@@ -132,6 +134,44 @@ fn detail() {
         press(&mut app, [KeyCode::Tab, KeyCode::Down, KeyCode::Down, KeyCode::Enter]);
         insta::assert_snapshot!(format!("detail_{}x{}", size.0, size.1), screen(&app, size));
     }
+}
+
+#[test]
+fn batches() {
+    for size in [(60, 15), (80, 24), (120, 40), (200, 60)] {
+        let mut app = app(UNICODE, size, script::moved_failure());
+        press(&mut app, [KeyCode::Char('b')]);
+        insta::assert_snapshot!(format!("batches_{}x{}", size.0, size.1), screen(&app, size));
+    }
+}
+
+#[test]
+fn batch_detail() {
+    for size in [(60, 15), (80, 24), (120, 40)] {
+        let mut app = app(UNICODE, size, script::moved_failure());
+        press(&mut app, [KeyCode::Char('b'), KeyCode::Tab, KeyCode::Down, KeyCode::Down, KeyCode::Enter]);
+        insta::assert_snapshot!(format!("batch_detail_{}x{}", size.0, size.1), screen(&app, size));
+    }
+}
+
+#[test]
+fn batches_scroll_filter_and_go_again() {
+    let size = (60, 15);
+    let mut app = app(UNICODE, size, script::busy(10));
+    press(&mut app, [KeyCode::Char('b'), KeyCode::Tab, KeyCode::End]);
+    let shown = app.batches().expect("batches").len();
+    assert!(shown > 3 && app.first_batch() > 0 && app.first_batch() < shown);
+    assert_eq!(app.batch_row(), shown - 1);
+    press(&mut app, [KeyCode::Home, KeyCode::Enter]);
+    assert!(app.first_batch() == 0 && app.overlay().is_some());
+    press(&mut app, [KeyCode::Esc]);
+    press(&mut app, [KeyCode::Char('/')]);
+    type_text(&mut app, "redis");
+    press(&mut app, [KeyCode::Enter]);
+    assert_eq!(app.batches().map(<[_]>::len), Some(0));
+    assert!(screen(&app, size).contains("no batch with a fault"));
+    press(&mut app, [KeyCode::Char('b')]);
+    assert!(app.batches().is_none() && screen(&app, size).contains("recent faults"));
 }
 
 #[test]

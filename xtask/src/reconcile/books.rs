@@ -119,7 +119,7 @@ impl Account {
                         faults.push(fault.fault);
                     }
                 }
-                Body::Interrupt(_) | Body::Open(_) | Body::Release(_) | Body::Hole(_) | Body::Stat(_) => {}
+                _ => {}
             }
         }
         Ok(Self {

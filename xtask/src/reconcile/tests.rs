@@ -10,6 +10,7 @@ use dsascope_core::event::{
 };
 use dsascope_core::json::{SummaryContext, SummaryLine};
 use dsascope_core::ledger::{Balance, ByKind, KernelLedger, Ledger};
+use dsascope_core::model::BatchTotals;
 use dsascope_guest::report::{FileCounters, KernelReport, ProcessReport, TracerReport};
 
 use super::books::{Account, Books, DeviceAccount, Key, Process, Tracer};
@@ -126,6 +127,9 @@ fn account() -> Account {
             },
             balance: Balance::Balanced,
             programs: Vec::new(),
+            batches: BatchTotals::default(),
+            event_logs: Vec::new(),
+            selection: None,
         },
         faults: Some((1..=FAULTS).map(fault).collect()),
         run: TracerReport::default(),

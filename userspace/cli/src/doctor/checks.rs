@@ -2,7 +2,7 @@
 
 use dsascope_core::event::{DeviceInfo, WqInfo};
 
-use super::known_kernels::{SvaByName, sva_by_name};
+use super::known_kernels::{SvaByName, disabling_may_crash, sva_by_name};
 use super::{Check, Facts, Verdict};
 use crate::exit::Code;
 
@@ -33,6 +33,9 @@ pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
     checks.push(sva_by_kernel(facts));
     for device in &facts.devices {
         checks.extend(device_checks(device));
+        if device.event_log_size.is_none() && disabling_may_crash(&facts.kernel) {
+            checks.push(disabling(device, &facts.kernel));
+        }
     }
     checks
 }
@@ -158,6 +161,19 @@ fn device_checks(device: &DeviceInfo) -> Vec<Check> {
     checks
 }
 
+fn disabling(device: &DeviceInfo, kernel: &str) -> Check {
+    warn(
+        format!("{} disabling", device.device),
+        format!(
+            "{kernel}: may crash when a device without an event log is disabled or unbound (stable 6.12.80 to 6.12.107)"
+        ),
+        format!(
+            "leave {} enabled, and do not unload idxd; boot 6.18.15 or newer to change its configuration",
+            device.device
+        ),
+    )
+}
+
 fn wq_check(device: &DeviceInfo, wq: &WqInfo) -> Check {
     let id = format!("wq{}.{}", device.device.id, wq.wq);
     let mut words = vec![wq.type_.clone()];
@@ -269,6 +285,20 @@ mod tests {
             spoil(&mut facts);
             assert_eq!(code(&checks(&facts)), expected, "{facts:?}");
         }
+    }
+
+    #[test]
+    fn a_kernel_that_crashes_without_an_event_log_is_warned_of() {
+        let warned = |release: &str, entries: Option<u32>| {
+            let mut facts = good_host();
+            facts.kernel = release.into();
+            facts.devices[0].event_log_size = entries;
+            checks(&facts)
+                .iter()
+                .any(|check| check.name == "dsa0 disabling" && check.verdict == Verdict::Warn)
+        };
+        assert!(warned("6.12.95+deb12-amd64", None));
+        assert!(!warned("6.12.95+deb12-amd64", Some(64)) && !warned("6.12.57+deb12-amd64", None));
     }
 
     #[test]

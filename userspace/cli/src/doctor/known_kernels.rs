@@ -1,8 +1,12 @@
-//! What is known of kernel releases by their name alone: those whose shared virtual addressing (SVA) is switched off on x86.
+//! What is known of kernel releases by their name alone: those whose shared virtual addressing (SVA) is switched off on x86, and those
+//! that may crash when a device without an event log is disabled.
 //!
 //! Stable 6.12.64 made `iommu_sva_bind_device()` refuse on x86; Debian's 6.12.69 to 6.12.107 carry it, and so does Debian's 6.18.5.
 //! There a user work queue enables and `pasid_enabled` reads 1, but open() of its device fails with EOPNOTSUPP (idxd-facts
 //! section 0.1, finding 2).
+//!
+//! Stable 6.12.80 frees the event log whether or not there is one; the check that later kernels have is not in 6.12.80 to 6.12.107
+//! (finding 6; read in their code, not tried).
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SvaByName {
@@ -28,6 +32,11 @@ pub(super) fn sva_by_name(release: &str, machine: &str) -> SvaByName {
         (6, 12, 64..) => SvaByName::LikelyOff,
         _ => SvaByName::Unknown,
     }
+}
+
+/// Whether disabling or unbinding a device without an event log is known to use a lock that does not exist.
+pub(super) fn disabling_may_crash(release: &str) -> bool {
+    matches!(version(release), Some((6, 12, 80..=107)))
 }
 
 /// Major, minor and patch level at the start of a release.
@@ -60,6 +69,16 @@ mod tests {
             "x",
         ] {
             assert_eq!(of(fine), SvaByName::Unknown, "{fine}");
+        }
+    }
+
+    #[test]
+    fn kernels_that_free_what_is_not_there() {
+        for hazard in ["6.12.80", "6.12.95+deb12-amd64", "6.12.107+deb13-amd64"] {
+            assert!(disabling_may_crash(hazard), "{hazard}");
+        }
+        for fine in ["6.12.79", "6.12.57+deb12-amd64", "6.12.108", "6.18.15+deb13-amd64", "7.3.4", ""] {
+            assert!(!disabling_may_crash(fine), "{fine}");
         }
     }
 

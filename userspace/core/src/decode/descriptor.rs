@@ -73,6 +73,10 @@ fn dsa(code: u8) -> Vec<Spec> {
             ("max delta size", 48, 0, 32, Show::Number("bytes")),
             ("expected result mask", 56, 0, 8, Show::Hex("")),
         ]),
+        opcode::MEMFILL => specs.extend([("pattern, high half", 40, 0, 64, Show::Hex("")), raw(48), raw(56)]),
+        opcode::TRANSL_FETCH => {
+            specs.extend([raw(40), ("region stride", 48, 0, 64, Show::Number("bytes")), raw(56)]);
+        }
         opcode::DUALCAST => specs.extend([("destination 2", 40, 0, 64, Show::Hex("")), raw(48), raw(56)]),
         opcode::CRCGEN | opcode::COPY_CRC => specs.extend([
             ("CRC seed", 40, 0, 32, Show::Hex("")),

@@ -46,7 +46,7 @@ fn field(kind: DeviceKind, bytes: &[u8], &(name, byte, bit, width, show): &Spec)
         Show::Reserved if number == 0 => ("0".into(), String::new()),
         Show::Reserved => (format!("{number:#x}"), "reserved, and not zero".into()),
     };
-    Some(Field { name, place: format!("{byte}.{bit}:{width}"), value, words })
+    Some(Field { name: name.into(), place: format!("{byte}.{bit}:{width}"), value, words })
 }
 
 /// `width` bits from `bit` of `byte`, little-endian; `None` when they do not all lie in `bytes`.

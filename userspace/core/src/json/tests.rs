@@ -224,3 +224,30 @@ fn an_interval_tells_of_itself_alone() {
     assert_eq!(line.latency.iter().find(|l| l.stage == Stage::Service).unwrap().summary.p50_ns, 280);
     assert_eq!(interval(&mut model).processes, []);
 }
+
+#[test]
+fn batch_and_decode_lines_read_back() {
+    use crate::decode::text::{Decoder, Format};
+    let mut model = Model::new(Limits::default());
+    let mut fault = testing::fault(testing::context(0, 1, 5), 50_000);
+    fault.entry = fault.entry.with_batch(true).with_batch_id(7).with_first_err_in_batch(true);
+    model.update(&Event::Fault(fault));
+    fault.entry = fault.entry.with_error(0x27);
+    model.update(&Event::Fault(fault));
+    let batch = &model.batches().just_ended()[0];
+    let mut lines = vec![Line::from(Body::Batch(Box::new(BatchLine::new(batch, &model))))];
+    let mut decoder = Decoder::new(Format::Dump);
+    let dump =
+        ["Event Log head 0 tail 1 interrupt pending 0", "Event Log entry 0 (real index 0) processed: 0"];
+    for (line, text) in dump.iter().chain(&["entry[0] = 0x50003001a0c"]).enumerate() {
+        decoder.line(line as u64 + 1, text, &mut |item| lines.push(item.into()));
+    }
+    decoder.finish(&mut |item| lines.push(item.into()));
+    assert_eq!(lines.len(), 4);
+    for line in lines {
+        let text = line.to_text().unwrap();
+        let read = Line::parse(&text).unwrap();
+        assert_eq!(read.to_text().unwrap(), text);
+        assert!(read.into_event().is_none());
+    }
+}

@@ -1,6 +1,7 @@
 //! Rows of the model: open files, work queues, devices.
 
 use super::count::{Counts, Exact, best};
+use super::event_log::EventLog;
 use crate::event::{
     Comm, Context, ContextTotals, CopyOutcome, DeviceId, DeviceInfo, DeviceKind, Fault, Key, WqId, WqInfo,
 };
@@ -215,6 +216,8 @@ pub struct Device {
     /// Times the driver stored another SWERROR, and the last one's four qwords.
     pub swerrors: u64,
     pub last_swerror: Option<[u64; 4]>,
+    /// How full its event log was seen to be.
+    pub event_log: EventLog,
     pub(super) rate: Rate,
     pub(super) interrupt_rate: Rate,
 }
@@ -231,6 +234,7 @@ impl Device {
             interrupt_entries: 0,
             swerrors: 0,
             last_swerror: None,
+            event_log: EventLog::default(),
             rate: Rate::default(),
             interrupt_rate: Rate::default(),
         }

@@ -155,7 +155,7 @@ fn fields(theme: &Theme, width: u16, fields: &[Field], lines: &mut Vec<Line<'sta
     for field in fields {
         for (index, part) in wrap(&field.words, room).into_iter().enumerate() {
             let (place, name, value) = if index == 0 {
-                (field.place.as_str(), field.name, field.value.as_str())
+                (field.place.as_str(), &*field.name, field.value.as_str())
             } else {
                 ("", "", "")
             };

@@ -2,12 +2,13 @@
 
 use dsascope_core::event::{SessionInfo, VerdictState};
 use dsascope_core::ledger::Balance;
+use dsascope_core::model::EventLogAdvice;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use crate::app::App;
-use crate::format::{count, elapsed, optional_duration, rate};
+use crate::format::{count, duration, elapsed, optional_duration, rate};
 use crate::view::cut;
 
 pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
@@ -26,7 +27,7 @@ fn host(app: &App, width: u16) -> Line<'static> {
         return line;
     };
     line.push_span(Span::raw(format!("  {}  {}  ", session.host, session.kernel)));
-    line.push_span(Span::styled(devices(session), theme.dim()));
+    devices(app, session, width, &mut line);
     let mut end = Vec::new();
     if app.is_frozen() {
         end.push(Span::styled("FROZEN ", theme.warn()));
@@ -37,15 +38,40 @@ fn host(app: &App, width: u16) -> Line<'static> {
     push_right(line, end, width)
 }
 
-fn devices(session: &SessionInfo) -> String {
+/// From here on there is room for more than what must be known.
+const ROOMY: u16 = 150;
+
+/// Each device with its log: `dsa0 log 6/64` is deepest seen and size.
+fn devices(app: &App, session: &SessionInfo, width: u16, line: &mut Line<'static>) {
+    let theme = app.theme();
     if session.devices.is_empty() {
-        return "no device".into();
+        line.push_span(Span::styled("no device", theme.dim()));
     }
-    let names = session.devices.iter().map(|device| match device.event_log_size {
-        Some(entries) => format!("{} log {entries}", device.device),
-        None => format!("{} no event log", device.device),
-    });
-    names.collect::<Vec<_>>().join(", ")
+    for (index, info) in session.devices.iter().enumerate() {
+        let comma = if index > 0 { ", " } else { "" };
+        let Some(size) = info.event_log_size else {
+            line.push_span(Span::styled(format!("{comma}{} no event log", info.device), theme.dim()));
+            continue;
+        };
+        let advice = app.model().device(info.device.id).map(|device| app.model().event_log(device));
+        let deepest = advice.as_ref().and_then(|advice| advice.high_water);
+        let deepest = deepest.map_or_else(String::new, |depth| format!("{depth}/"));
+        line.push_span(Span::styled(format!("{comma}{} log {deepest}{size}", info.device), theme.dim()));
+        if let Some(advice) = advice {
+            advise(app, &advice, width, line);
+        }
+    }
+}
+
+fn advise(app: &App, advice: &EventLogAdvice, width: u16, line: &mut Line<'static>) {
+    let theme = app.theme();
+    if let (true, Some(advised)) = (advice.is_small(), advice.advised_size) {
+        let full = if advice.was_full { "was FULL" } else { "small" };
+        line.push_span(Span::styled(format!(" {full}, better {advised}"), theme.warn()));
+    }
+    if let (true, Some(ns)) = (width >= ROOMY, advice.time_to_full_ns) {
+        line.push_span(Span::styled(format!(" (full in {} unread)", duration(theme, ns)), theme.dim()));
+    }
 }
 
 /// Puts `end` at the right edge; the line gives way when both do not fit.
@@ -168,7 +194,7 @@ fn probes(app: &App) -> Line<'static> {
     let by: Vec<_> = by.iter().map(|(name, n)| format!("{n} {name}")).collect();
     // The least important last: a narrow screen cuts it.
     line.push_span(Span::styled(
-        format!("  in {}  {}", crate::format::duration(theme, session.attach_ns), by.join(", ")),
+        format!("  in {}  {}", duration(theme, session.attach_ns), by.join(", ")),
         theme.dim(),
     ));
     line

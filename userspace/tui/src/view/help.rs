@@ -4,12 +4,15 @@ use dsascope_core::probe::Verdict;
 use dsascope_core::stages::Stage;
 use ratatui::text::{Line, Span};
 
-use super::{faults, processes};
+use super::{batches, faults, processes};
 use crate::keymap::NORMAL;
 use crate::theme::Theme;
 
 const HEADER: &[(&str, &str)] = &[
-    ("dsascope", "host, kernel, devices with the size of their event log, time since attaching"),
+    (
+        "dsascope",
+        "host, kernel, devices with the deepest their event log was seen and its size, time since attaching; what size is advised when it is small (docs/event-log-sizing.md)",
+    ),
     ("faults/s", "completion-record faults whose service ended, over the last two seconds"),
     ("failures/s", "of these, records that could not be written: their submitter waits for ever"),
     ("interrupts/s", "runs of the devices' interrupt threads"),
@@ -50,6 +53,17 @@ const FAULT_COLUMNS: [&str; faults::COLUMNS.len()] = [
     "why the device logged it, and the status that the submitter reads; Enter shows every field",
 ];
 
+const BATCH_COLUMNS: [&str; batches::COLUMNS.len()] = [
+    "seconds since attaching, of its last entry",
+    "work queue",
+    "the device's identifier of the batch; reused",
+    "which use of the identifier on this device, since attaching",
+    "open, finished, or why its end is not known",
+    "elements that faulted, by their place: . delivered, X failed, ? not observed",
+    "what the submitter reads of the batch; MOVED: the driver booked a failure to the wrong batch",
+    "command name of the process",
+];
+
 pub(super) fn lines(theme: &Theme, verdicts: &[Verdict], width: u16) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let mut section = |title: &'static str, rows: Vec<(String, &str)>| {
@@ -75,6 +89,7 @@ pub(super) fn lines(theme: &Theme, verdicts: &[Verdict], width: u16) -> Vec<Line
     section("Header", HEADER.iter().map(|(name, text)| ((*name).to_owned(), *text)).collect());
     section("Processes", named(&processes::COLUMNS, &PROCESS_COLUMNS));
     section("Recent faults", named(&faults::COLUMNS, &FAULT_COLUMNS));
+    section("Batches", named(&batches::COLUMNS, &BATCH_COLUMNS));
     section(
         "Stages of a fault",
         Stage::ALL.iter().map(|stage| (stage.name().to_owned(), stage.meaning())).collect(),

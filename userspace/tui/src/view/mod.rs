@@ -1,5 +1,7 @@
 //! Drawing: each panel a file, each a function of the [`App`] that changes nothing.
 
+mod batch;
+mod batches;
 mod detail;
 mod faults;
 mod footer;
@@ -10,6 +12,7 @@ mod processes;
 mod table;
 
 use dsascope_core::event::Fault;
+use dsascope_core::model::Batch;
 use dsascope_core::probe::Verdict;
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -47,9 +50,17 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
             let lines = detail::lines(app.theme(), fault, process, body.width);
             overlay(app.theme(), frame, body, "fault", &lines, *scroll);
         }
+        Some(Overlay::Batch { batch, scroll }) => {
+            let started_ns = app.model().session().map_or(0, |session| session.started_ns);
+            let lines = batch::lines(app.theme(), batch, started_ns, body.width);
+            overlay(app.theme(), frame, body, "batch", &lines, *scroll);
+        }
         None => {
             processes::draw(app, frame, panels.processes);
-            faults::draw(app, frame, panels.faults);
+            match app.batches() {
+                Some(batches) => batches::draw(app, batches, frame, panels.faults),
+                None => faults::draw(app, frame, panels.faults),
+            }
             if !panels.latency.is_empty() {
                 latency::draw(app, frame, panels.latency);
             }
@@ -107,6 +118,11 @@ pub(crate) fn help_height(verdicts: &[Verdict], width: u16) -> usize {
 /// Lines of a fault's detail at this width.
 pub(crate) fn detail_height(theme: &Theme, fault: &Fault, width: u16) -> usize {
     detail::lines(theme, fault, None, width).len()
+}
+
+/// Lines of a batch's detail at this width.
+pub(crate) fn batch_height(theme: &Theme, batch: &Batch, width: u16) -> usize {
+    batch::lines(theme, batch, 0, width).len()
 }
 
 /// A panel's first row: `── title ───────── note ──`.

@@ -172,6 +172,45 @@ pub(crate) fn lossy(seconds: u64, lost: u64) -> Vec<Event> {
     events(session(), seconds, lost)
 }
 
+/// The busy session, and then an identifier that goes from one WQ to another while the first is behind: the failure of batch 7 on wq0.0
+/// is cleared by its next use on wq0.1, which stays open.
+pub(crate) fn moved_failure() -> Vec<Event> {
+    let mut numbers = Numbers(7);
+    let mut events = busy(2);
+    let at = START_NS + 3 * SECOND;
+    let entries = [
+        (0_usize, status::CRA_XLAT, true, 5, true),
+        (1, status::CRA_XLAT, true, 2, false),
+        (1, status::CRA_XLAT, false, 9, false),
+        (0, status::BATCH_EVL_ERR, false, 0, false),
+    ];
+    for (n, (wq, error, first, index, failed)) in (0..).zip(entries) {
+        let mut fault = fault(&PROCESSES[wq], at + n * 1_000_000, 0, failed, &mut numbers);
+        fault.entry = fault
+            .entry
+            .with_error(error)
+            .with_operation(if error == status::CRA_XLAT { opcode::MEMMOVE } else { opcode::BATCH })
+            .with_batch(error == status::CRA_XLAT)
+            .with_batch_id(7)
+            .with_batch_idx(index)
+            .with_first_err_in_batch(first);
+        fault.logged[4] = 12;
+        fault.delivered = fault.logged;
+        events.push(Event::Fault(fault));
+    }
+    let log_full = Interrupt {
+        at_ns: at + 5_000_000,
+        cpu: 0,
+        device: DSA0,
+        start_ns: at + 4_900_000,
+        end_ns: at + 5_000_000,
+        entries: 63,
+        swerror: None,
+    };
+    events.extend([Event::Interrupt(log_full), Event::Tick { now_ns: at + SECOND / 2 }]);
+    events
+}
+
 /// A required probe refused, another absent.
 pub(crate) fn failing() -> Vec<Event> {
     let mut session = session();
@@ -302,12 +341,13 @@ fn fault(process: &Process, at: u64, n: u64, failed: bool, numbers: &mut Numbers
         .with_batch(process.tgid == 20533)
         .with_batch_id(if process.tgid == 20533 { (n / 4) as u8 } else { 0 })
         .with_batch_idx((n % 4) as u16)
+        .with_first_err_in_batch(process.tgid == 20533 && n.is_multiple_of(4))
         .with_fault_addr(address);
     let bytes = if is_iax { 64 } else { 32 };
     let mut logged = [0; 64];
     logged[0] = status::SUCCESS;
     let mut delivered = if failed { [0; 64] } else { logged };
-    if batch && !failed {
+    if batch {
         delivered[0] = status::BATCH_FAIL;
         delivered[1] = 1;
     }
@@ -323,7 +363,7 @@ fn fault(process: &Process, at: u64, n: u64, failed: bool, numbers: &mut Numbers
         context: context(process),
         tgid: Some(process.tgid),
         worker: 77 + u32::from(process.wq),
-        queue_cpu: Some((n % 4) as u16),
+        queue_cpu: Some(if process.tgid == 20533 { 1 } else { (n % 4) as u16 }),
         times: StageTimes {
             interrupt_ns: NonZeroU64::new(at),
             queued_ns: NonZeroU64::new(queued),

@@ -1,0 +1,58 @@
+//! The table of batches: which are shown, in what order, and where the cursor stands while they change.
+
+use std::collections::HashSet;
+
+use dsascope_core::event::Key;
+use dsascope_core::model::{Batch, Model};
+
+use crate::layout;
+
+/// Open batches kept for display; the model may follow many more.
+const OPEN: usize = 64;
+
+/// What tells a batch from every other: device, identifier, generation.
+type Name = (u16, u8, u64);
+
+fn name(batch: &Batch) -> Name {
+    (batch.context.device.id, batch.id, batch.generation)
+}
+
+/// The table as it is shown. The cursor follows the first row until it is moved, and then stays on its batch for as long as that is kept.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) rows: Vec<Batch>,
+    chosen: Option<Name>,
+    pub(crate) first: usize,
+}
+
+impl Table {
+    /// Batches of `only`, or of every file whose row is shown: open ones first, then those that ended, newest first in each.
+    pub(crate) fn collect(&mut self, model: &Model, only: Option<Key>, rows: &HashSet<Key>) {
+        let fits = |batch: &&Batch| {
+            let key = batch.context.key();
+            only.map_or_else(|| rows.contains(&key), |only| key == only)
+        };
+        let mut open: Vec<&Batch> = model.batches().open().filter(fits).collect();
+        open.sort_by_key(|batch| (std::cmp::Reverse(batch.last_ns), name(batch)));
+        open.truncate(OPEN);
+        self.rows = open.into_iter().chain(model.batches().ended().rev().filter(fits)).cloned().collect();
+    }
+
+    /// Row of the cursor; 0 also when there is none, or the chosen batch is gone.
+    pub(crate) fn row(&self) -> usize {
+        self.chosen.and_then(|chosen| self.rows.iter().position(|batch| name(batch) == chosen)).unwrap_or(0)
+    }
+
+    /// Chooses the batch in `row`; the first row means following again.
+    pub(crate) fn choose(&mut self, row: usize) {
+        self.chosen = if row == 0 { None } else { self.rows.get(row).map(name) };
+    }
+
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.chosen.is_some()
+    }
+
+    pub(crate) fn scroll(&mut self, height: usize) {
+        self.first = layout::scroll(self.first, self.row(), height, self.rows.len());
+    }
+}
