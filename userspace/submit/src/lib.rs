@@ -18,12 +18,14 @@
 mod memory;
 mod portal;
 mod queue;
+mod resume;
 mod work;
 
 use std::{io, path::PathBuf};
 
 pub use portal::Submission;
 pub use queue::{Presence, Record, Span, WorkQueue};
+pub use resume::{last_of_batch, rebase_delta, resume, resume_iax};
 pub use work::{Batch, Operation, Work};
 
 /// Bytes of a page; completion records of [`WorkQueue::records`] have one each.
