@@ -6,7 +6,7 @@ mod known;
 mod reference;
 mod resume;
 
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 
 use dsascope_common::hw::completion::{DsaCompletion, IaxCompletion, status};
 use dsascope_common::hw::descriptor::{Descriptor, flags};
@@ -95,16 +95,20 @@ impl Dma for Arena {
     }
 }
 
-/// Bytes that repeat late.
+/// Bytes that repeat late; the seed says where they begin.
 fn noise(seed: u64) -> Vec<u8> {
-    let mut state = seed | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    (0..PAGES * PAGE as usize / 8).flat_map(|_| next().to_le_bytes()).collect()
+    static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut state = 1u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        (0..PAGES * PAGE as usize / 8).flat_map(|_| next().to_le_bytes()).collect()
+    });
+    let (before, after) = NOISE.split_at(seed as usize % NOISE.len());
+    [after, before].concat()
 }
 
 fn config() -> [u32; WQCFG_DWORDS] {
