@@ -5,6 +5,7 @@ mod commands;
 mod event_log;
 mod execution;
 mod fuzz;
+mod resume;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
