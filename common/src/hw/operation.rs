@@ -256,6 +256,8 @@ pub mod iax {
     pub const DECOMPRESS_CHECK_FOR_EOB: u16 = 1 << 3;
     /// Only the end of a final block counts.
     pub const DECOMPRESS_FINAL_EOB: u16 = 1 << 4;
+    /// Checksums only, nothing is written.
+    pub const DECOMPRESS_SUPPRESS_OUTPUT: u16 = 1 << 9;
 
     pub const CRC64_INVERT: u16 = 1 << 14;
     /// Bytes go in, and the result comes out, least significant bit first.
@@ -290,6 +292,7 @@ pub mod iax {
         pub const BAD_LITERAL_CODE: u8 = 11;
         pub const BAD_EOF: u8 = 15;
         pub const AECS: u8 = 22;
+        pub const OUTPUT_OVERFLOW: u8 = 25;
         pub const INVALID_HUFFMAN_CODE: u8 = 30;
     }
 }

@@ -166,12 +166,14 @@ fn operands(d: &Descriptor) -> Result<(), u8> {
         }
         opcode::IAX_DECOMPRESS => {
             let own = Iax::from_words(&d.operation_specific);
-            let needed = iax::DECOMPRESS_ENABLE | iax::DECOMPRESS_FLUSH_OUTPUT;
-            let known = needed
+            let ends = iax::DECOMPRESS_FLUSH_OUTPUT | iax::DECOMPRESS_SUPPRESS_OUTPUT;
+            let known = ends
+                | iax::DECOMPRESS_ENABLE
                 | iax::DECOMPRESS_STOP_ON_EOB
                 | iax::DECOMPRESS_CHECK_FOR_EOB
                 | iax::DECOMPRESS_FINAL_EOB;
-            let modelled = d.reserved & !known == 0 && d.reserved & needed == needed;
+            let has = |flags| d.reserved & flags != 0;
+            let modelled = !has(!known) && has(iax::DECOMPRESS_ENABLE) && has(ends);
             demand(modelled, status::IAX_INVALID_COMP_FLAG)?;
             iax_operands(d, &own)?;
             let state = own.source2_bytes as usize;

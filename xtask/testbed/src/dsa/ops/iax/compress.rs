@@ -48,6 +48,11 @@ impl Context<'_> {
             .accumulated()
             .and_then(|()| self.tokens(d, &mut encoder, &mut checksums, &mut done))
             .and_then(|()| encoder.finish(d.reserved));
+        // Going on needs the AECS written, without which there is no "output full" to go on from.
+        let end = end.map_err(|stop| match stop {
+            Stop::Overflow => Stop::Analytics(error::OUTPUT_OVERFLOW),
+            other => other,
+        });
         ended(end.map(drop), done, &output, end.unwrap_or(0), checksums)
     }
 

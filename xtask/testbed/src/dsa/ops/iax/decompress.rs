@@ -81,7 +81,9 @@ impl Context<'_> {
             *done += taken as u64;
             let bytes = &window[at..at + given];
             checksums.update(bytes);
-            output.push(bytes)?;
+            if !has(iax::DECOMPRESS_SUPPRESS_OUTPUT) {
+                output.push(bytes)?;
+            }
             at = (at + given) % WINDOW;
             match status {
                 TINFLStatus::Done | TINFLStatus::BlockBoundary => return Ok(()),

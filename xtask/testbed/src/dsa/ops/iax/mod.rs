@@ -4,7 +4,7 @@
 //! A page fault ends either with a partial completion that holds nothing to go on with: the whole descriptor is submitted again
 //! (idxd-facts section 6.4); since no state is ever written to memory, that needs no care.
 //! Not modelled: what asks for the AECS to be written (flags "write source 2" are invalid here), so a job is always one descriptor;
-//! statistics, header generation, indexing, dictionaries, big-endian streams, output suppression, filters; min, max and sum of the output
+//! statistics, header generation, indexing, dictionaries, big-endian streams, filters; min, max and sum of the output
 //! stay zero.
 //! Unverified: the AECS' layout, flags and error codes (from Intel's QPL); the record's fields on errors.
 
