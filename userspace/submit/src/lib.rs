@@ -2,7 +2,8 @@
 //!
 //! Owns: the open file, its portal page, and all memory that the device may read or write on behalf of this process. Memory
 //! handed to the device lives until the file is closed (the driver drains the WQ then), is reached by volatile accesses only and
-//! can be named only by handles of the same [`WorkQueue`]; so submission is safe.
+//! can be named only by handles of the same [`WorkQueue`]; so submission is safe. Also the arithmetic of going on after a partial completion
+//! ([`resume`]), which is pure and knows no handles.
 //! Refuses: shared work queues (they need ENQCMD, whose status must be looked at), configuration, and statistics.
 //!
 //! ```no_run

@@ -123,9 +123,7 @@ fn operands(d: &Descriptor) -> Result<(), u8> {
             let own = CreateDelta::from_words(&d.operation_specific);
             let record = (own.record_addr, own.max_record_bytes);
             delta_transfer(size)?;
-            let fits = own.max_record_bytes >= delta::MIN_RECORD_BYTES
-                && own.max_record_bytes.is_multiple_of(delta::ENTRY_BYTES);
-            demand(fits, status::DR_ERANGE)?;
+            demand(own.max_record_bytes >= delta::MIN_RECORD_BYTES, status::DR_ERANGE)?;
             aligned(&[d.source, d.destination, own.record_addr])?;
             apart(&[[source, record], [destination, record]])
         }

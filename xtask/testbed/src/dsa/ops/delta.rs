@@ -3,7 +3,7 @@
 //! A record and its parts begin 8-byte aligned, and an entry has 10 bytes: so a partial completion counts entries by fours (40 bytes),
 //! and a resumed operation does up to three of them again. The offsets of a part that a resumed creation wrote count from that part's
 //! own start; `dsascope_submit::rebase_delta` makes them count from the first one's.
-//! Unverified: that rounding; that the creation's expected results are a set (bit `n` for result `n`); that a record which is full
+//! Unverified: that rounding; that a creation's room may be any size from 80 bytes on; that the creation's expected results are a set (bit `n` for result `n`); that a record which is full
 //! ends with success, and where bytes completed stand then.
 
 use dsascope_common::hw::completion::status;

@@ -171,13 +171,13 @@ fn sizes_are_held_against_the_wq_and_the_operation() {
 }
 
 #[test]
-fn delta_records_have_whole_entries_and_room() {
+fn delta_records_have_room_and_whole_entries() {
     let with = |max_record_bytes| {
         let words =
             CreateDelta { record_addr: BASE + 0x1_0000, max_record_bytes, expected_results: 0 }.words();
         dsa_status(|d| Descriptor { operation_specific: words, ..d }, opcode::CR_DELTA)
     };
-    assert_eq!([with(80), with(70), with(85), with(0)], [1, 0x15, 0x15, 0x15]);
+    assert_eq!([with(80), with(8192), with(79), with(0)], [1, 1, 0x15, 0x15]);
     let applied =
         |bytes| dsa_status(|d| Descriptor { operation_specific: [bytes, 0, 0], ..d }, opcode::AP_DELTA);
     assert_eq!([applied(10), applied(0), applied(15)], [1, 0x15, 0x15]);

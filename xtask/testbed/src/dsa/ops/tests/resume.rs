@@ -104,7 +104,7 @@ fn comparisons() -> impl Strategy<Value = Case> {
 
 fn delta_creations() -> impl Strategy<Value = Case> {
     let places = proptest::collection::vec(0..0x9000usize, 0..200);
-    let room = prop_oneof![Just(4000u32), (8..40u32).prop_map(|n| n * 10)];
+    let room = prop_oneof![Just(4000u32), 80..400u32];
     (0..512u64, 0..512u64, 0..512u64, 1..0x1200u32, places, room, 0..16u8).prop_map(
         |(from, two, record, eights, places, max_record_bytes, expected)| {
             let mut memory = noise(3);
