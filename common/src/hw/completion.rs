@@ -1,5 +1,7 @@
 //! Completion records: DSA 32 bytes, IAA 64 bytes; status codes.
 
+use super::operation::Tags;
+
 pub const DSA_BYTES: usize = 32;
 pub const IAX_BYTES: usize = 64;
 
@@ -25,7 +27,71 @@ pub struct DsaCompletion {
     pub operation_specific: [u64; 2],
 }
 
+impl DsaCompletion {
+    /// With status INVALID_FLAGS.
+    #[must_use]
+    pub const fn invalid_flags(&self) -> u32 {
+        self.operation_specific[0] as u32 & 0xff_ffff
+    }
+    #[must_use]
+    pub const fn delta_record_bytes(&self) -> u32 {
+        self.operation_specific[0] as u32
+    }
+    #[must_use]
+    pub const fn crc(&self) -> u32 {
+        self.operation_specific[0] as u32
+    }
+    /// DIF operations that read a DIF: the tags expected next.
+    #[must_use]
+    pub const fn source_tags(&self) -> Tags {
+        Tags::from_word(self.operation_specific[0])
+    }
+    /// DIF operations that write a DIF: the tags written next.
+    #[must_use]
+    pub const fn destination_tags(&self) -> Tags {
+        Tags::from_word(self.operation_specific[1])
+    }
+}
+
 const _: () = assert!(size_of::<DsaCompletion>() == DSA_BYTES);
+
+/// An IAA completion record.
+#[cfg_attr(
+    feature = "user",
+    derive(zerocopy::FromBytes, zerocopy::IntoBytes, zerocopy::Immutable, zerocopy::KnownLayout)
+)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct IaxCompletion {
+    pub status: u8,
+    pub error_code: u8,
+    pub fault_info: u8,
+    pub reserved: u8,
+    pub bytes_completed: u32,
+    pub fault_addr: u64,
+    pub invalid_flags: u32,
+    pub reserved2: u32,
+    pub output_bytes: u32,
+    /// Bits used of the last byte, 0 for all eight.
+    pub output_bits: u8,
+    pub reserved3: u8,
+    pub xor_checksum: u16,
+    /// After CRC64: the low half, and the high half follows.
+    pub crc: u32,
+    pub min: u32,
+    pub max: u32,
+    pub sum: u32,
+    pub reserved4: [u64; 2],
+}
+
+impl IaxCompletion {
+    #[must_use]
+    pub const fn crc64(&self) -> u64 {
+        self.crc as u64 | (self.min as u64) << 32
+    }
+}
+
+const _: () = assert!(size_of::<IaxCompletion>() == IAX_BYTES);
 
 /// Status codes of DSA and IAA, and the names the kernel's uapi gives them (prefix DSA_COMP_ or IAX_COMP_).
 pub mod status {
@@ -64,6 +130,8 @@ pub mod status {
     pub const IAX_WATCHDOG: u8 = 0x24;
     pub const DRAIN_EVL: u8 = 0x26;
     pub const BATCH_EVL_ERR: u8 = 0x27;
+    pub const IAX_INVALID_COMP_FLAG: u8 = 0x30;
+    pub const IAX_INVALID_FILTER_FLAG: u8 = 0x31;
 
     /// Name of a DSA status, without its DSA_COMP_ prefix; the fault's write bit is ignored.
     #[must_use]
@@ -132,8 +200,8 @@ pub mod status {
             IAX_PRS_TIMEOUT => "PRS_TIMEOUT",
             IAX_WATCHDOG => "WATCHDOG",
             DRAIN_EVL => "DRAIN_EVL",
-            0x30 => "INVALID_COMP_FLAG",
-            0x31 => "INVALID_FILTER_FLAG",
+            IAX_INVALID_COMP_FLAG => "INVALID_COMP_FLAG",
+            IAX_INVALID_FILTER_FLAG => "INVALID_FILTER_FLAG",
             0x32 => "INVALID_INPUT_SIZE",
             0x33 => "INVALID_NUM_ELEMS",
             0x34 => "INVALID_SRC1_WIDTH",

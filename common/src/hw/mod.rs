@@ -3,6 +3,7 @@
 pub mod completion;
 pub mod descriptor;
 pub mod event_log;
+pub mod operation;
 pub mod regs;
 
 /// Bits `[hi:lo]` of `value`, as the register tables write them.

@@ -2,7 +2,8 @@
 //!
 //! Owns: the open file, its portal page, and all memory that the device may read or write on behalf of this process. Memory
 //! handed to the device lives until the file is closed (the driver drains the WQ then), is reached by volatile accesses only and
-//! can be named only by handles of the same [`WorkQueue`]; so submission is safe.
+//! can be named only by handles of the same [`WorkQueue`]; so submission is safe. Also the arithmetic of going on after a partial completion
+//! ([`resume`]), which is pure and knows no handles.
 //! Refuses: shared work queues (they need ENQCMD, whose status must be looked at), configuration, and statistics.
 //!
 //! ```no_run
@@ -18,12 +19,14 @@
 mod memory;
 mod portal;
 mod queue;
+mod resume;
 mod work;
 
 use std::{io, path::PathBuf};
 
 pub use portal::Submission;
 pub use queue::{Presence, Record, Span, WorkQueue};
+pub use resume::{last_of_batch, rebase_delta, resume, resume_iax};
 pub use work::{Batch, Operation, Work};
 
 /// Bytes of a page; completion records of [`WorkQueue::records`] have one each.

@@ -82,8 +82,33 @@ impl Kind {
     #[must_use]
     pub const fn operations(self) -> &'static [u8] {
         match self {
-            Self::Dsa => &[opcode::NOOP, opcode::BATCH, opcode::MEMMOVE, opcode::MEMFILL, opcode::COMPARE],
-            Self::Iax => &[opcode::NOOP, opcode::MEMMOVE],
+            Self::Dsa => &[
+                opcode::NOOP,
+                opcode::BATCH,
+                opcode::MEMMOVE,
+                opcode::MEMFILL,
+                opcode::COMPARE,
+                opcode::COMPVAL,
+                opcode::CR_DELTA,
+                opcode::AP_DELTA,
+                opcode::DUALCAST,
+                opcode::TRANSL_FETCH,
+                opcode::CRCGEN,
+                opcode::COPY_CRC,
+                opcode::DIF_CHECK,
+                opcode::DIF_INS,
+                opcode::DIF_STRP,
+                opcode::DIF_UPDT,
+                opcode::DIX_GEN,
+                opcode::CFLUSH,
+            ],
+            Self::Iax => &[
+                opcode::NOOP,
+                opcode::MEMMOVE,
+                opcode::IAX_DECOMPRESS,
+                opcode::IAX_COMPRESS,
+                opcode::IAX_CRC64,
+            ],
         }
     }
 

@@ -12,6 +12,8 @@ use crate::truth::{DropReason, Event};
 const P: Option<u32> = Some(PASID);
 /// A page that is there, for completion records.
 const RECORDS: u64 = 0x8000;
+/// No operation of DSA.
+const UNKNOWN: u8 = 0x3f;
 
 fn bench() -> Bench {
     let bench = Bench::running(Kind::Dsa, 64);
@@ -95,7 +97,7 @@ fn refusals_have_their_status() {
     bench.memory.map(P, 0x1_0000, true);
     let memmove = || operation(opcode::MEMMOVE, 0x1_0000, 0x1_0800, 64);
     let status_of = |d: Descriptor| completed(&bench, d).status;
-    assert_eq!(status_of(descriptor(opcode::CRCGEN, 0)), status::BAD_OPCODE);
+    assert_eq!(status_of(descriptor(UNKNOWN, 0)), status::BAD_OPCODE);
     let flagged = completed(&bench, memmove().with(opcode::MEMMOVE, CR | flags::CHECK_RESULT | 1 << 6));
     assert_eq!(flagged.status, status::INVALID_FLAGS);
     assert_eq!(flagged.operation_specific[0], u64::from(flags::CHECK_RESULT | 1 << 6));
@@ -112,7 +114,7 @@ fn refusals_have_their_status() {
     assert_eq!(bench.head_tail(), (0, 0), "all of that was told by completion records");
     bench.execute(descriptor(opcode::NOOP, RECORDS + 8));
     assert_eq!(entry(&bench, 0).0.error(), status::CRA_ALIGN);
-    bench.execute(descriptor(opcode::CRCGEN, 0).with(opcode::CRCGEN, 0));
+    bench.execute(descriptor(UNKNOWN, 0).with(UNKNOWN, 0));
     assert_eq!(entry(&bench, 1).0.error(), status::BAD_OPCODE);
     bench.execute(descriptor(opcode::NOOP, 0).with(opcode::NOOP, flags::RCR));
     let (header, _) = entry(&bench, 2);

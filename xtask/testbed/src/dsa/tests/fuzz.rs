@@ -43,7 +43,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (0u64..0x1000, bytes()).prop_map(|(at, data)| Action::Config { at, data }),
         1 => (0u64..0x2_0100, bytes()).prop_map(|(at, data)| Action::Portal { at, data }),
         1 => (0u64..8, any::<[u64; 8]>()).prop_map(|(wq, words)| Action::Submit { wq, words }),
-        6 => (0u64..2, 0u8..8, 0u32..0x20, address(), address(), 0u32..0x2_0000, address()).prop_map(
+        6 => (0u64..2, 0u8..0x21, 0u32..0x20, address(), address(), 0u32..0x2_0000, address()).prop_map(
             |(wq, op, flags, source, destination, size, cr)| Action::Likely {
                 wq, op, flags, source, destination, size, cr: cr & !31 }),
         1 => (address(), any::<u64>()).prop_map(|(at, word)| Action::Poke { at, word }),
