@@ -35,9 +35,18 @@ const FIRST_DEVICE_SLOT: u8 = VTD_SLOT + 1;
 /// What is left of the bus.
 pub const MAX_DEVICES: usize = 32 - FIRST_DEVICE_SLOT as usize;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// One device of a testbed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceConfig {
     pub kind: Kind,
+    /// How many batches can be under way, 1 to 256: with few, an identifier comes back soon.
+    pub batch_identifiers: u16,
+}
+
+impl Default for DeviceConfig {
+    fn default() -> Self {
+        Self { kind: Kind::default(), batch_identifiers: dsa::MAX_BATCH_IDENTIFIERS }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +84,8 @@ impl Socket {
 pub enum TestbedError {
     #[error("{0} devices: a testbed has 1 to {MAX_DEVICES}")]
     Devices(usize),
+    #[error("{0} batch identifiers: a device has 1 to {max}", max = dsa::MAX_BATCH_IDENTIFIERS)]
+    BatchIdentifiers(u16),
     #[error(transparent)]
     Truth(#[from] TruthError),
     #[error("serving {name} at {path}: {source}")]
@@ -100,6 +111,11 @@ impl Testbed {
     pub fn start(config: &Config<'_>) -> Result<Self, TestbedError> {
         if !(1..=MAX_DEVICES).contains(&config.devices.len()) {
             return Err(TestbedError::Devices(config.devices.len()));
+        }
+        let identifiers =
+            |d: &&DeviceConfig| !(1..=dsa::MAX_BATCH_IDENTIFIERS).contains(&d.batch_identifiers);
+        if let Some(wrong) = config.devices.iter().find(identifiers) {
+            return Err(TestbedError::BatchIdentifiers(wrong.batch_identifiers));
         }
         let truth_path = config.dir.join("truth.jsonl");
         let machine = Arc::<Machine>::default();
@@ -128,7 +144,7 @@ impl Testbed {
                 interrupts: Arc::<EventFds>::clone(&vectors),
                 truth: Arc::clone(&testbed.truth),
             };
-            let device = Arc::new(DsaDevice::new(&name, device.kind, host));
+            let device = Arc::new(DsaDevice::new(&name, *device, host));
             let engines = device.start();
             let engines = engines.map_err(|source| TestbedError::Engines { name: name.clone(), source })?;
             testbed.engines.extend(engines);

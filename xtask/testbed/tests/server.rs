@@ -27,7 +27,7 @@ impl Drop for Dir {
 }
 
 fn testbed(dir: &Dir, kinds: &[Kind]) -> Testbed {
-    let devices = kinds.iter().map(|&kind| DeviceConfig { kind }).collect();
+    let devices = kinds.iter().map(|&kind| DeviceConfig { kind, ..DeviceConfig::default() }).collect();
     Testbed::start(&Config { devices, dir: &dir.0 }).unwrap()
 }
 

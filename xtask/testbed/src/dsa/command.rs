@@ -74,7 +74,7 @@ impl DsaDevice {
                 self.begin(state, code, scope);
                 state.registers.cmdstatus = cmdstatus::ACTIVE;
                 state.command = Some(Pending { scope, ..pending });
-                self.log_space.notify_all();
+                self.progress.notify_all();
                 self.settle(state);
             }
         }

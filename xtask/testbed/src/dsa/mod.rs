@@ -5,7 +5,9 @@
 //! What a module does not model is said at its top. For the device as a whole: page requests, halt, perfmon, interrupt handles,
 //! inter-domain operations.
 
+mod batch;
 mod command;
+mod completion;
 mod engine;
 mod event_log;
 mod function;
@@ -22,10 +24,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use batch::MAX_BATCH_IDENTIFIERS;
 pub use function::Function;
 pub use host::{Dma, DmaFault, Host, Interrupts, Port};
 pub use model::{ENGINES, GROUPS, Kind, TOTAL_ENTRIES, VECTORS, WQS};
 
+use crate::DeviceConfig;
 use crate::truth::{DropReason, Event};
 use state::State;
 
@@ -41,24 +45,22 @@ pub struct DsaDevice {
     state: Mutex<State>,
     /// One an engine.
     wake: [Condvar; ENGINES],
-    /// The event log's head moved, or waiting for it is over.
-    log_space: Condvar,
-    /// An engine finished a descriptor.
-    finished: Condvar,
+    /// Something that an engine or a reset may wait for has happened.
+    progress: Condvar,
 }
 
 impl DsaDevice {
     /// A device as after power-on; `name` is the guest's for it and stands in the truth log.
     #[must_use]
-    pub fn new(name: &str, kind: Kind, host: Host) -> Self {
+    pub fn new(name: &str, config: DeviceConfig, host: Host) -> Self {
+        let DeviceConfig { kind, batch_identifiers } = config;
         Self {
             name: name.to_owned(),
             kind,
             host,
-            state: Mutex::new(State::new(kind)),
+            state: Mutex::new(State::new(kind, batch_identifiers)),
             wake: Default::default(),
-            log_space: Condvar::new(),
-            finished: Condvar::new(),
+            progress: Condvar::new(),
         }
     }
 
@@ -73,10 +75,10 @@ impl DsaDevice {
             .collect()
     }
 
-    /// End the engines; whoever waits for the event log gives up.
+    /// End the engines; whoever waits for anything gives up.
     pub fn stop(&self) {
         self.state().stopping = true;
-        self.log_space.notify_all();
+        self.progress.notify_all();
         self.wake.iter().for_each(Condvar::notify_all);
     }
 
@@ -87,10 +89,10 @@ impl DsaDevice {
         state.generation += 1;
         state.command = None;
         state.portal.clear();
-        self.log_space.notify_all();
+        self.progress.notify_all();
         let busy = |state: &mut State| state.engines.iter().any(|e| e.current.is_some());
         state = self
-            .finished
+            .progress
             .wait_timeout_while(state, RESET_PATIENCE, busy)
             .unwrap_or_else(PoisonError::into_inner)
             .0;

@@ -74,7 +74,7 @@ impl DsaDevice {
             regs::EVLSTATUS => {
                 r.head = value & 0xffff;
                 self.log(Event::Head { device: self.name(), head: value & 0xffff });
-                self.log_space.notify_all();
+                self.progress.notify_all();
             }
             EVLSTATUS_HIGH if value & PENDING_IN_HIGH != 0 => r.pending = false,
             GRPCFG..GRPCFG_END if configurable => write_group(state, at - GRPCFG, value),

@@ -8,6 +8,7 @@ use dsascope_common::hw::descriptor::Descriptor;
 use dsascope_common::hw::regs::{self, cmdstatus, gencfg, genstats, wqcfg};
 use dsascope_common::hw::{PASID_MASK, bits};
 
+use super::batch::Identifiers;
 use super::command::Pending;
 use super::model::{ENGINES, GROUPS, Kind, VECTORS, WQS};
 use super::portal::Portal;
@@ -155,6 +156,7 @@ pub(super) struct State {
     pub(super) registers: Registers,
     pub(super) wqs: [Wq; WQS],
     pub(super) engines: [Engine; ENGINES],
+    pub(super) identifiers: Identifiers,
     pub(super) portal: Portal,
     pub(super) command: Option<Pending>,
     pub(super) next_sequence: u64,
@@ -167,9 +169,10 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: Kind, batch_identifiers: u16) -> Self {
         Self {
             kind,
+            identifiers: Identifiers::new(batch_identifiers),
             config: super::pci::config_space(kind),
             registers: Registers::default(),
             wqs: Default::default(),

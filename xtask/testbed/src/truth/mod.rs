@@ -37,6 +37,34 @@ pub enum Event {
         flags: u32,
         cr_address: u64,
         batch_index: Option<u16>,
+        /// Of an element: the batch's identifier and how often the device had handed that one out before.
+        batch_id: Option<u8>,
+        batch_generation: Option<u64>,
+    },
+    /// A batch got an identifier and begins. `generation` counts the uses of the identifier from 0: with it, a batch has a name
+    /// that no other batch of the device has.
+    BatchBegin {
+        device: String,
+        engine: u8,
+        wq: u8,
+        pasid: Option<u32>,
+        batch_id: u8,
+        generation: u64,
+        descriptors: u32,
+        cr_address: u64,
+    },
+    /// The batch's own completion record was written, or its event-log entry was, or neither was asked for (see `told`); the
+    /// identifier is free again. `status`, `result` and `completed` are the device's, before the driver changes the record.
+    BatchEnd {
+        device: String,
+        wq: u8,
+        pasid: Option<u32>,
+        batch_id: u8,
+        generation: u64,
+        status: u8,
+        result: u8,
+        completed: u32,
+        told: Told,
     },
     /// The device wrote a completion record itself.
     CompletionRecord { device: String, wq: u8, pasid: Option<u32>, address: u64, status: u8 },
@@ -51,6 +79,8 @@ pub enum Event {
         fault_addr: u64,
         batch: bool,
         batch_id: u8,
+        /// With `batch`, or an entry 0x27: which use of the identifier.
+        batch_generation: Option<u64>,
         batch_index: u16,
         raw: String,
     },
@@ -62,8 +92,8 @@ pub enum Event {
     Command { device: String, code: u32, operand: u32, status: u32 },
     /// The driver moved the event log's head.
     Head { device: String, head: u32 },
-    /// An engine waited for a free event-log slot.
-    EngineBlocked { device: String, engine: u8, blocked_ns: u64 },
+    /// An engine waited, and with it all descriptors that it might have served.
+    EngineBlocked { device: String, engine: u8, cause: BlockCause, blocked_ns: u64 },
     /// A descriptor was thrown away.
     Dropped { device: String, wq: u8, pasid: Option<u32>, reason: DropReason },
     /// An event-log entry was given up because a command or reset ended the wait for a slot.
@@ -87,10 +117,37 @@ pub enum DropReason {
     Torn,
 }
 
+/// What an engine waits for while it serves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockCause {
+    /// A free slot of the event log.
+    EventLogFull,
+    /// A batch identifier: all were in use.
+    BatchIdentifier,
+}
+
+/// How the end of a descriptor was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// Nobody asked and all was well, or a reset came.
+    Nothing,
+    /// By a completion record that the device wrote.
+    Record,
+    /// By an event-log entry with a completion record for the driver to write.
+    LogRecord,
+    /// By an event-log entry without one, because the descriptor named no place for it.
+    Log,
+    /// By SWERROR, because the event log is off.
+    Register,
+}
+
 /// Lines written so far, by kind; cheap to read while the devices run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     pub descriptors: u64,
+    pub batches: u64,
     pub completion_records: u64,
     pub event_log_entries: u64,
     pub software_errors: u64,
@@ -105,6 +162,7 @@ pub struct Counters {
 #[derive(Debug, Default)]
 struct AtomicCounters {
     descriptors: AtomicU64,
+    batches: AtomicU64,
     completion_records: AtomicU64,
     event_log_entries: AtomicU64,
     software_errors: AtomicU64,
@@ -216,6 +274,7 @@ impl Truth {
         let get = |a: &AtomicU64| a.load(Ordering::Relaxed);
         Counters {
             descriptors: get(&c.descriptors),
+            batches: get(&c.batches),
             completion_records: get(&c.completion_records),
             event_log_entries: get(&c.event_log_entries),
             software_errors: get(&c.software_errors),
@@ -238,8 +297,15 @@ impl Truth {
             Event::Command { .. } => (&c.commands, 1),
             Event::Dropped { .. } => (&c.dropped, 1),
             Event::EntryAbandoned { .. } => (&c.entries_abandoned, 1),
-            Event::EngineBlocked { blocked_ns, .. } => (&c.blocked_ns, *blocked_ns),
-            Event::Head { .. } | Event::Reset { .. } | Event::Mark { .. } => return,
+            Event::EngineBlocked { cause: BlockCause::EventLogFull, blocked_ns, .. } => {
+                (&c.blocked_ns, *blocked_ns)
+            }
+            Event::BatchBegin { .. } => (&c.batches, 1),
+            Event::EngineBlocked { .. }
+            | Event::BatchEnd { .. }
+            | Event::Head { .. }
+            | Event::Reset { .. }
+            | Event::Mark { .. } => return,
         };
         counter.fetch_add(by, Ordering::Relaxed);
     }

@@ -1,6 +1,7 @@
 //! A device on a bench: memory with a tiny page table, interrupts that are counted, truth kept in memory. Engines run only when
 //! a test steps them.
 
+mod batch;
 mod commands;
 mod event_log;
 mod execution;
@@ -108,6 +109,10 @@ pub(super) struct Bench {
 impl Bench {
     /// After power-on, with bus mastering and PASIDs on.
     pub(super) fn new(kind: Kind) -> Self {
+        Self::with(DeviceConfig { kind, ..DeviceConfig::default() })
+    }
+
+    pub(super) fn with(config: DeviceConfig) -> Self {
         let (memory, vectors) = (Arc::<Memory>::default(), Arc::<Vectors>::default());
         let truth = Arc::new(Truth::in_memory());
         let host = Host {
@@ -115,7 +120,7 @@ impl Bench {
             interrupts: Arc::<Vectors>::clone(&vectors),
             truth: Arc::clone(&truth),
         };
-        let device = Arc::new(DsaDevice::new("dsa0", kind, host));
+        let device = Arc::new(DsaDevice::new("dsa0", config, host));
         device.write_config(4, &6u16.to_le_bytes());
         device.write_config(0x116, &[1, 0]);
         Self { device, memory, vectors, truth }
@@ -124,12 +129,17 @@ impl Bench {
     /// Group 0 with WQ 0 (dedicated, 16 entries, [`PASID`]), WQ 1 (no entries) and all engines, log of `size` entries, device and WQ enabled.
     pub(super) fn running(kind: Kind, size: u64) -> Self {
         let bench = Self::new(kind);
-        bench.event_log(size);
-        bench.group(0, 3, 0xf);
-        bench.wq(0, 16, dedicated());
-        assert_eq!(bench.command(command::ENABLE_DEVICE, 0), 0);
-        assert_eq!(bench.command(command::ENABLE_WQ, 0), 0);
+        bench.start(size);
         bench
+    }
+
+    /// What [`Bench::running`] does after power-on.
+    pub(super) fn start(&self, size: u64) {
+        self.event_log(size);
+        self.group(0, 3, 0xf);
+        self.wq(0, 16, dedicated());
+        assert_eq!(self.command(command::ENABLE_DEVICE, 0), 0);
+        assert_eq!(self.command(command::ENABLE_WQ, 0), 0);
     }
 
     pub(super) fn event_log(&self, size: u64) {
