@@ -40,7 +40,9 @@ impl DsaDevice {
         }
         let f = descriptor.flags();
         let address = descriptor.completion_addr;
-        let possible = f & flags::CRAV != 0 && outcome.status != status::CRA_ALIGN;
+        // Other refusals come before that of the alignment.
+        let aligned = address.is_multiple_of(self.kind.cr_bytes() as u64);
+        let possible = f & flags::CRAV != 0 && aligned;
         let wanted = f & flags::RCR != 0 || !outcome.good();
         let told = if possible && wanted {
             let record = outcome.record(self.kind);

@@ -56,6 +56,7 @@ impl DsaDevice {
         let outcome = match self.context(job, false).check(&job.descriptor) {
             Err(refused) => refused,
             Ok(()) if job.descriptor.opcode() == opcode::BATCH => return self.batch(engine, job),
+            Ok(()) if job.descriptor.opcode() == opcode::DRAIN => return self.drain(engine, job),
             Ok(()) => self.operate(job, &job.descriptor, false),
         };
         self.complete(engine, job, &job.descriptor, &outcome, None);

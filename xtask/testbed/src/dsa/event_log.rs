@@ -25,7 +25,7 @@ impl DsaDevice {
         state.log_busy = false;
         self.progress.notify_all();
         match written {
-            Ok(()) if state.generation == job.generation => self.publish(&mut state, report, &bytes),
+            Ok(()) if state.generation == job.generation => self.publish(&mut state, job, report, &bytes),
             Ok(()) => self.abandon(job, report),
             Err(fault) => {
                 log::warn!("{}: event log: {fault}", self.name);
@@ -51,7 +51,8 @@ impl DsaDevice {
     }
 
     /// The entry is in memory: let the driver see it.
-    fn publish(&self, state: &mut State, report: &Report, bytes: &[u8]) {
+    fn publish(&self, state: &mut State, job: &Job, report: &Report, bytes: &[u8]) {
+        state.entry_written(job);
         let r = &mut state.registers;
         let index = r.tail;
         r.tail = (r.tail + 1) % r.log_size().max(1);

@@ -8,6 +8,7 @@
 mod batch;
 mod command;
 mod completion;
+mod drain;
 mod engine;
 mod event_log;
 mod function;

@@ -82,8 +82,15 @@ impl Kind {
     #[must_use]
     pub const fn operations(self) -> &'static [u8] {
         match self {
-            Self::Dsa => &[opcode::NOOP, opcode::BATCH, opcode::MEMMOVE, opcode::MEMFILL, opcode::COMPARE],
-            Self::Iax => &[opcode::NOOP, opcode::MEMMOVE],
+            Self::Dsa => &[
+                opcode::NOOP,
+                opcode::BATCH,
+                opcode::DRAIN,
+                opcode::MEMMOVE,
+                opcode::MEMFILL,
+                opcode::COMPARE,
+            ],
+            Self::Iax => &[opcode::NOOP, opcode::DRAIN, opcode::MEMMOVE],
         }
     }
 

@@ -91,7 +91,7 @@ impl Context<'_> {
         }
         let limits = self.config[wqcfg::LIMITS];
         match op {
-            opcode::NOOP => {}
+            opcode::NOOP | opcode::DRAIN => {}
             opcode::BATCH => {
                 let most = 1u64 << (limits >> wqcfg::LIMITS_BATCH_SHIFT & 0xf);
                 if !(2..=most).contains(&u64::from(d.transfer_size)) {

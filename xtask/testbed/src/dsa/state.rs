@@ -2,7 +2,7 @@
 //!
 //! Owns: the data and small questions about it. Refuses: DMA and waiting, which happen without or around the lock.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use dsascope_common::hw::descriptor::Descriptor;
 use dsascope_common::hw::regs::{self, cmdstatus, gencfg, genstats, wqcfg};
@@ -166,6 +166,9 @@ pub(super) struct State {
     pub(super) stopping: bool,
     /// An engine is writing the event-log slot at the tail.
     pub(super) log_busy: bool,
+    /// Entries written since the last reset, and which of them was the last of a WQ and PASID; what the head is past may be missing.
+    log_written: u64,
+    last_entry: HashMap<(u8, Option<u32>), u64>,
 }
 
 impl State {
@@ -184,12 +187,15 @@ impl State {
             service_clock: 0,
             stopping: false,
             log_busy: false,
+            log_written: 0,
+            last_entry: HashMap::new(),
         }
     }
 
     /// All BAR0 registers as after power-on; queues are the caller's to empty first.
     pub(super) fn reset_registers(&mut self) {
         self.registers = Registers { cmdstatus: cmdstatus::OK, ..Registers::default() };
+        self.last_entry.clear();
         for wq in &mut self.wqs {
             wq.config = [0; WQCFG_DWORDS];
             wq.state = wqcfg::STATE_DISABLED;
@@ -217,6 +223,28 @@ impl State {
     /// `job` stops waiting for the event log: the device is going down, or the job is being aborted.
     pub(super) fn gives_up(&self, job: &Job) -> bool {
         self.command.as_ref().is_some_and(|command| command.abandons(job.current()))
+    }
+
+    /// An entry of `job` goes to the tail, which has not moved yet.
+    pub(super) fn entry_written(&mut self, job: &Job) {
+        let first_unread = self.first_unread();
+        // At most one a slot of the log is kept.
+        self.last_entry.retain(|_, number| *number >= first_unread);
+        self.last_entry.insert((job.wq, job.pasid), self.log_written);
+        self.log_written += 1;
+    }
+
+    /// An entry of the PASID and WQ of `job` is still in the log.
+    pub(super) fn undelivered(&self, job: &Job) -> bool {
+        let last = self.last_entry.get(&(job.wq, job.pasid));
+        last.is_some_and(|number| *number >= self.first_unread())
+    }
+
+    /// The number of the entry at the head.
+    fn first_unread(&self) -> u64 {
+        let r = &self.registers;
+        let size = r.log_size().max(1);
+        self.log_written.saturating_sub(u64::from((r.tail + size - r.head % size) % size))
     }
 
     pub(super) fn event_log_status(&self) -> u64 {

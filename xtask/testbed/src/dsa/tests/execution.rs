@@ -296,3 +296,12 @@ proptest! {
         prop_assert_eq!(bench.memory.peek(P, base, 0x4000), expected);
     }
 }
+
+#[test]
+fn a_misaligned_record_is_never_written() {
+    let bench = bench();
+    bench.memory.map(P, RECORDS + PAGE, true);
+    bench.execute(descriptor(opcode::CRCGEN, RECORDS + PAGE - 8));
+    assert_eq!(entry(&bench, 0).0.error(), status::BAD_OPCODE, "the first thing that is wrong");
+    assert_eq!(bench.memory.peek(P, RECORDS + PAGE - 8, 32), [0; 32]);
+}
