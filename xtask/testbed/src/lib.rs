@@ -18,7 +18,7 @@ pub mod vfio;
 pub mod vtd;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use dsa::{DsaDevice, Function, Host, Kind, Port, VECTORS};
 use truth::{Truth, TruthError};
 use vfio::EventFds;
 use vfio::server::{Machine, Server};
+use vtd::MessageServer;
 
 pub use vtd::dmar::table as dmar_table;
 
@@ -103,6 +104,7 @@ pub struct Testbed {
     unit: Arc<vtd::Unit>,
     devices: Vec<Arc<DsaDevice>>,
     servers: Vec<Server>,
+    messages: MessageServer,
     engines: Vec<JoinHandle<()>>,
 }
 
@@ -119,14 +121,22 @@ impl Testbed {
         }
         let truth_path = config.dir.join("truth.jsonl");
         let machine = Arc::<Machine>::default();
-        let unit = Arc::new(vtd::Unit::new(Arc::clone(&machine)));
+        let truth = Arc::new(Truth::create(&truth_path)?);
+        let path = config.dir.join("messages.sock");
+        let messages = MessageServer::start(&path).map_err(|source| TestbedError::Serve {
+            name: "interrupt messages".to_owned(),
+            path,
+            source,
+        })?;
+        let unit = Arc::new(vtd::Unit::new(Arc::clone(&machine), messages.port()));
         let mut testbed = Self {
             sockets: Vec::new(),
-            truth: Arc::new(Truth::create(&truth_path)?),
+            truth,
             truth_path,
             unit: Arc::clone(&unit),
             devices: Vec::new(),
             servers: Vec::new(),
+            messages,
             engines: Vec::new(),
         };
         testbed.serve("vtd".to_owned(), VTD_SLOT, config.dir, &machine, unit)?;
@@ -134,17 +144,22 @@ impl Testbed {
             let name = format!("{}{index}", device.kind.prefix());
             let slot = FIRST_DEVICE_SLOT + index as u8;
             let vectors = Arc::new(EventFds::new(VECTORS));
-            let dma = Port {
+            let source = u16::from(slot) << 3;
+            let port = Arc::new(Port {
                 machine: Arc::clone(&machine),
                 translation: testbed.unit.translation(),
-                source: u16::from(slot) << 3,
-            };
+                unit: Arc::clone(&testbed.unit),
+                source,
+            });
             let host = Host {
-                dma: Arc::new(dma),
+                dma: Arc::<Port>::clone(&port),
+                pages: port,
                 interrupts: Arc::<EventFds>::clone(&vectors),
                 truth: Arc::clone(&testbed.truth),
             };
             let device = Arc::new(DsaDevice::new(&name, *device, host));
+            let requester: Weak<dyn vtd::Requester> = Arc::<DsaDevice>::downgrade(&device);
+            testbed.unit.attach(source, requester);
             let engines = device.start();
             let engines = engines.map_err(|source| TestbedError::Engines { name: name.clone(), source })?;
             testbed.engines.extend(engines);
@@ -194,6 +209,13 @@ impl Testbed {
         self.unit.bar()
     }
 
+    /// Options for a hypervisor whose guest is to get the VT-d unit's interrupts.
+    #[must_use]
+    pub fn message_options(&self) -> Vec<String> {
+        let socket = format!("unix:{}", self.messages.path().display());
+        ["-qtest", &socket, "-qtest-log", "none"].map(str::to_owned).into()
+    }
+
     /// Wait for [`Testbed::vtd_base`].
     #[must_use]
     pub fn wait_vtd_base(&self, timeout: Duration) -> Option<u64> {
@@ -209,6 +231,7 @@ impl Testbed {
     pub fn stop(&mut self) -> std::io::Result<()> {
         self.devices.iter().for_each(|device| device.stop());
         self.servers.iter_mut().for_each(Server::stop);
+        self.messages.stop();
         for engine in self.engines.drain(..) {
             if engine.join().is_err() {
                 log::error!("an engine panicked");

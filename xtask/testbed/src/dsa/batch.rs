@@ -11,7 +11,9 @@ use zerocopy::{FromBytes, FromZeros};
 
 use super::DsaDevice;
 use super::completion::{Report, header};
+use super::host::Dma;
 use super::ops::Outcome;
+use super::paging::Paging;
 use super::state::Job;
 use crate::truth::{BlockCause, DropReason, Event, Told};
 
@@ -125,6 +127,7 @@ impl DsaDevice {
     fn elements(&self, engine: usize, job: &Job, batch: BatchId) -> Elements {
         let count = job.descriptor.transfer_size;
         let (mut all_good, mut logged, mut first_fault) = (true, false, true);
+        let memory = Paging::new(self, engine, job, job.descriptor.flags() & flags::BLOCK_ON_FAULT != 0);
         let mut page = [0; PAGE as usize];
         let (mut fetched, mut offset) = (0, 0);
         let mut end = None;
@@ -137,7 +140,7 @@ impl DsaDevice {
                 let room = (PAGE - at % PAGE) / BYTES as u64;
                 let descriptors = room.min(u64::from(count - index));
                 let list = &mut page[..descriptors as usize * BYTES];
-                if let Err(fault) = self.host.dma.read(job.pasid, at, list) {
+                if let Err(fault) = memory.read(job.pasid, at, list) {
                     let outcome = Outcome::new(status::BATCH_PAGE_FAULT);
                     end = Some(Outcome { completed: index, fault_addr: fault.address, ..outcome });
                     break;
@@ -157,7 +160,7 @@ impl DsaDevice {
             let outcome = if element.opcode() == opcode::DRAIN {
                 Outcome::new(status::BAD_OPCODE)
             } else {
-                self.operate(job, &element, true)
+                self.operate(engine, job, &element, true)
             };
             all_good &= outcome.good();
             let told = self.complete(engine, job, &element, &outcome, Some(place));

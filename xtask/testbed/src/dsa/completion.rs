@@ -10,7 +10,9 @@ use dsascope_common::hw::event_log::EntryHeader;
 
 use super::DsaDevice;
 use super::batch::{BatchId, Element};
+use super::host::Dma;
 use super::ops::Outcome;
+use super::paging::Paging;
 use super::state::Job;
 use crate::truth::{DropReason, Event, Told};
 
@@ -46,7 +48,7 @@ impl DsaDevice {
         let wanted = f & flags::RCR != 0 || !outcome.good();
         let told = if possible && wanted {
             let record = outcome.record(self.kind);
-            match self.host.dma.write_record(job.pasid, address, &record) {
+            match Paging::new(self, engine, job, true).write_record(job.pasid, address, &record) {
                 Ok(()) => {
                     self.log(Event::CompletionRecord {
                         device: self.name(),

@@ -1,12 +1,15 @@
 //! Engines: each takes a descriptor from the WQs of its group and executes it.
 //!
 //! Owns: arbitration between WQs, and the waiting of an engine: while it waits it serves nobody, which the truth log tells.
-//! Not modelled: read buffers, groups' traffic classes, page requests, the MSI-X permission table, which is stored only.
+//! Not modelled: read buffers, groups' traffic classes, the MSI-X permission table, which is stored only.
 
-use dsascope_common::hw::descriptor::{Descriptor, opcode};
+use dsascope_common::hw::completion::{STATUS_MASK, STATUS_WRITE_FAULT, status};
+use dsascope_common::hw::descriptor::{Descriptor, flags, opcode};
 
 use super::DsaDevice;
+use super::host::Dma;
 use super::ops::{Context, Outcome};
+use super::paging::Paging;
 use super::state::{Job, State};
 use crate::truth::{BlockCause, Event};
 
@@ -53,24 +56,40 @@ impl DsaDevice {
     }
 
     fn execute(&self, engine: usize, job: &Job) {
-        let outcome = match self.context(job, false).check(&job.descriptor) {
-            Err(refused) => refused,
-            Ok(()) if job.descriptor.opcode() == opcode::BATCH => return self.batch(engine, job),
-            Ok(()) if job.descriptor.opcode() == opcode::DRAIN => return self.drain(engine, job),
-            Ok(()) => self.operate(job, &job.descriptor, false),
+        let descriptor = &job.descriptor;
+        let context = self.context(job, &*self.host.dma, false);
+        let outcome = match (context.check(descriptor), descriptor.opcode()) {
+            (Err(refused), _) => refused,
+            (Ok(()), opcode::BATCH) => return self.batch(engine, job),
+            (Ok(()), opcode::DRAIN) => return self.drain(engine, job),
+            (Ok(()), _) => self.operate(engine, job, descriptor, false),
         };
-        self.complete(engine, job, &job.descriptor, &outcome, None);
+        self.complete(engine, job, descriptor, &outcome, None);
     }
 
-    /// Check and execute one descriptor that is no batch.
-    pub(super) fn operate(&self, job: &Job, descriptor: &Descriptor, in_batch: bool) -> Outcome {
-        let context = self.context(job, in_batch);
-        context.check(descriptor).err().unwrap_or_else(|| context.run(descriptor))
+    /// Check and execute one descriptor that is no batch and no drain.
+    pub(super) fn operate(
+        &self,
+        engine: usize,
+        job: &Job,
+        descriptor: &Descriptor,
+        in_batch: bool,
+    ) -> Outcome {
+        let blocks = descriptor.flags() & flags::BLOCK_ON_FAULT != 0;
+        let memory = Paging::new(self, engine, job, blocks);
+        let context = self.context(job, &memory, in_batch);
+        let outcome = context.check(descriptor).err().unwrap_or_else(|| context.run(descriptor));
+        if memory.refused() && outcome.status & STATUS_MASK == status::PAGE_FAULT_NOBOF {
+            return Outcome {
+                status: outcome.status & STATUS_WRITE_FAULT | status::PAGE_FAULT_IR,
+                ..outcome
+            };
+        }
+        outcome
     }
 
-    fn context<'a>(&'a self, job: &'a Job, in_batch: bool) -> Context<'a> {
-        let (kind, dma) = (self.kind, &*self.host.dma);
-        Context { kind, dma, pasid: job.pasid, config: &job.config, in_batch }
+    fn context<'a>(&self, job: &'a Job, dma: &'a dyn Dma, in_batch: bool) -> Context<'a> {
+        Context { kind: self.kind, dma, pasid: job.pasid, config: &job.config, in_batch }
     }
 
     /// Wait as engine `engine` until `ready` gives something. `ready` tells what it waits for, or none when that is a matter of

@@ -2,7 +2,7 @@
 //!
 //! [`DsaDevice`] is the model; it knows memory, interrupts and the truth log only through [`Host`], so that tests drive it
 //! without a hypervisor. [`Function`] is its face towards vfio-user.
-//! What a module does not model is said at its top. For the device as a whole: page requests, halt, perfmon, interrupt handles,
+//! What a module does not model is said at its top. For the device as a whole: halt, perfmon, interrupt handles,
 //! inter-domain operations.
 
 mod batch;
@@ -15,6 +15,7 @@ mod function;
 mod host;
 mod model;
 mod ops;
+mod paging;
 mod pci;
 mod portal;
 mod regs;
@@ -27,7 +28,7 @@ use std::time::Duration;
 
 pub use batch::MAX_BATCH_IDENTIFIERS;
 pub use function::Function;
-pub use host::{Dma, DmaFault, Host, Interrupts, Port};
+pub use host::{Dma, DmaFault, Host, Interrupts, PageRequests, Port};
 pub use model::{ENGINES, GROUPS, Kind, TOTAL_ENTRIES, VECTORS, WQS};
 
 use crate::DeviceConfig;

@@ -11,6 +11,7 @@ use dsascope_common::hw::{PASID_MASK, bits};
 use super::batch::Identifiers;
 use super::command::Pending;
 use super::model::{ENGINES, GROUPS, Kind, VECTORS, WQS};
+use super::paging::Asked;
 use super::portal::Portal;
 use crate::pci::ConfigSpace;
 
@@ -49,6 +50,9 @@ pub(super) struct Engine {
     pub(super) current: Option<Current>,
     /// Waits to be woken.
     pub(super) idle: bool,
+    /// Page requests so far, modulo the groups it has for them.
+    pub(super) requests: u16,
+    pub(super) asked: Option<Asked>,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -13,6 +13,8 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::vtd::ResponseCode;
+
 /// Bytes held back before a write to the file; a mark, a read and the end flush.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -94,6 +96,10 @@ pub enum Event {
     Head { device: String, head: u32 },
     /// An engine waited, and with it all descriptors that it might have served.
     EngineBlocked { device: String, engine: u8, cause: BlockCause, blocked_ns: u64 },
+    /// An engine asked for the page at `address`. The engine serves nothing until it has its answer, see `engine_blocked`.
+    PageRequest { device: String, engine: u8, wq: u8, pasid: u32, address: u64, write: bool, group: u16 },
+    /// The answer to the request of `group`; the unit itself says invalid when the guest lets the function not ask.
+    PageResponse { device: String, pasid: Option<u32>, group: u16, code: ResponseCode },
     /// A descriptor was thrown away.
     Dropped { device: String, wq: u8, pasid: Option<u32>, reason: DropReason },
     /// An event-log entry was given up because a command or reset ended the wait for a slot.
@@ -125,6 +131,8 @@ pub enum BlockCause {
     EventLogFull,
     /// A batch identifier: all were in use.
     BatchIdentifier,
+    /// The answer to a page request.
+    PageRequest,
 }
 
 /// How the end of a descriptor was told.
@@ -157,6 +165,9 @@ pub struct Counters {
     pub entries_abandoned: u64,
     /// Nanoseconds that engines waited for event-log slots.
     pub blocked_ns: u64,
+    pub page_requests: u64,
+    /// Nanoseconds that engines waited for answers to page requests.
+    pub stalled_ns: u64,
 }
 
 #[derive(Debug, Default)]
@@ -171,6 +182,8 @@ struct AtomicCounters {
     dropped: AtomicU64,
     entries_abandoned: AtomicU64,
     blocked_ns: AtomicU64,
+    page_requests: AtomicU64,
+    stalled_ns: AtomicU64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -283,6 +296,8 @@ impl Truth {
             dropped: get(&c.dropped),
             entries_abandoned: get(&c.entries_abandoned),
             blocked_ns: get(&c.blocked_ns),
+            page_requests: get(&c.page_requests),
+            stalled_ns: get(&c.stalled_ns),
         }
     }
 
@@ -300,8 +315,13 @@ impl Truth {
             Event::EngineBlocked { cause: BlockCause::EventLogFull, blocked_ns, .. } => {
                 (&c.blocked_ns, *blocked_ns)
             }
+            Event::EngineBlocked { cause: BlockCause::PageRequest, blocked_ns, .. } => {
+                (&c.stalled_ns, *blocked_ns)
+            }
             Event::BatchBegin { .. } => (&c.batches, 1),
+            Event::PageRequest { .. } => (&c.page_requests, 1),
             Event::EngineBlocked { .. }
+            | Event::PageResponse { .. }
             | Event::BatchEnd { .. }
             | Event::Head { .. }
             | Event::Reset { .. }

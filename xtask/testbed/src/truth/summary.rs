@@ -63,6 +63,8 @@ pub fn summarise(lines: &[Line]) -> BTreeMap<Key, Counts> {
             | Event::Command { .. }
             | Event::Head { .. }
             | Event::BatchBegin { .. }
+            | Event::PageRequest { .. }
+            | Event::PageResponse { .. }
             | Event::BatchEnd { .. }
             | Event::EngineBlocked { .. }
             | Event::Reset { .. }

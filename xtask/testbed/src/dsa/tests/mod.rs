@@ -7,19 +7,20 @@ mod drain;
 mod event_log;
 mod execution;
 mod fuzz;
+mod paging;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, Weak};
 
 use dsascope_common::hw::descriptor::{Descriptor, flags};
 use dsascope_common::hw::regs::{self, command, gencfg, genctrl, grpcfg, portal, wqcfg};
 use zerocopy::IntoBytes;
 
-use super::host::{Dma, DmaFault, Host, Interrupts};
+use super::host::{Dma, DmaFault, Host, Interrupts, PageRequests};
 use super::regs::{GRPCFG, WQCFG};
 use super::*;
 use crate::truth::{Line, Truth};
-use crate::vtd::{WalkError, WalkFault};
+use crate::vtd::{PageRequest, Posted, ResponseCode, WalkError, WalkFault};
 
 pub(super) const PAGE: u64 = 4096;
 pub(super) const CR: u32 = flags::CRAV | flags::RCR;
@@ -40,6 +41,10 @@ impl Memory {
     pub(super) fn map(&self, pasid: Option<u32>, address: u64, writable: bool) {
         let mut pages = self.pages.lock().unwrap();
         pages.entry((pasid, address / PAGE)).or_insert_with(|| (vec![0; PAGE as usize], true)).1 = writable;
+    }
+
+    pub(super) fn unmap(&self, pasid: Option<u32>, address: u64) {
+        self.pages.lock().unwrap().remove(&(pasid, address / PAGE));
     }
 
     /// As software: permissions do not matter, pages appear.
@@ -100,31 +105,75 @@ impl Interrupts for Vectors {
     }
 }
 
+/// How page requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The page appears, writable.
+    Serve,
+    Reply(ResponseCode),
+    /// Later, by the test.
+    Hold,
+    Refuse,
+}
+
+/// The guest's page request handler: answers as told, and serves when told nothing.
+#[derive(Debug, Default)]
+pub(super) struct Pager {
+    pub(super) answers: Mutex<VecDeque<Answer>>,
+    pub(super) seen: Mutex<Vec<PageRequest>>,
+    memory: Arc<Memory>,
+    device: Mutex<Weak<DsaDevice>>,
+}
+
+impl PageRequests for Pager {
+    fn request(&self, request: PageRequest) -> Posted {
+        self.seen.lock().unwrap().push(request);
+        let answer = self.answers.lock().unwrap().pop_front().unwrap_or(Answer::Serve);
+        let code = match answer {
+            Answer::Serve => {
+                self.memory.map(Some(request.pasid), request.address, true);
+                ResponseCode::Success
+            }
+            Answer::Reply(code) => code,
+            Answer::Hold => return Posted::Queued,
+            Answer::Refuse => return Posted::Refused,
+        };
+        let device = self.device.lock().unwrap().upgrade().unwrap();
+        device.page_response(Some(request.pasid), request.group, code);
+        Posted::Queued
+    }
+}
+
 pub(super) struct Bench {
     pub device: Arc<DsaDevice>,
     pub memory: Arc<Memory>,
+    pub pager: Arc<Pager>,
     vectors: Arc<Vectors>,
     truth: Arc<Truth>,
 }
 
 impl Bench {
-    /// After power-on, with bus mastering and PASIDs on.
+    /// After power-on, with bus mastering, PASIDs and page requests on.
     pub(super) fn new(kind: Kind) -> Self {
         Self::with(DeviceConfig { kind, ..DeviceConfig::default() })
     }
 
     pub(super) fn with(config: DeviceConfig) -> Self {
         let (memory, vectors) = (Arc::<Memory>::default(), Arc::<Vectors>::default());
+        let pager = Arc::new(Pager { memory: Arc::clone(&memory), ..Pager::default() });
         let truth = Arc::new(Truth::in_memory());
         let host = Host {
             dma: Arc::<Memory>::clone(&memory),
+            pages: Arc::<Pager>::clone(&pager),
             interrupts: Arc::<Vectors>::clone(&vectors),
             truth: Arc::clone(&truth),
         };
         let device = Arc::new(DsaDevice::new("dsa0", config, host));
         device.write_config(4, &6u16.to_le_bytes());
         device.write_config(0x116, &[1, 0]);
-        Self { device, memory, vectors, truth }
+        device.write_config(0x124, &[1, 0]);
+        *pager.device.lock().unwrap() = Arc::downgrade(&device);
+        Self { device, memory, pager, vectors, truth }
     }
 
     /// Group 0 with WQ 0 (dedicated, 16 entries, [`PASID`]), WQ 1 (no entries) and all engines, log of `size` entries, device and WQ enabled.
@@ -296,6 +345,7 @@ fn configuration_is_fixed_while_enabled() {
 #[test]
 fn configuration_space_has_what_the_driver_needs() {
     let bench = Bench::new(Kind::Dsa);
+    bench.device.write_config(0x124, &[0, 0]);
     let read = |at, n| {
         let mut bytes = vec![0; n];
         bench.device.read_config(at, &mut bytes);
