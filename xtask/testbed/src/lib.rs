@@ -22,7 +22,7 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use dsa::{DsaDevice, Function, Host, Kind, Port, VECTORS};
+use dsa::{DsaDevice, Function, Host, Injection, Kind, Port, VECTORS};
 use truth::{Truth, TruthError};
 use vfio::EventFds;
 use vfio::server::{Machine, Server};
@@ -91,6 +91,8 @@ pub enum TestbedError {
     Truth(#[from] TruthError),
     #[error("serving {name} at {path}: {source}")]
     Serve { name: String, path: PathBuf, source: std::io::Error },
+    #[error("there is no device {0}")]
+    NoDevice(String),
     #[error("starting the engines of {name}: {source}")]
     Engines { name: String, source: std::io::Error },
 }
@@ -183,6 +185,13 @@ impl Testbed {
             .map_err(|source| TestbedError::Serve { name: name.clone(), path: path.clone(), source })?;
         self.servers.push(server);
         self.sockets.push(Socket { name, path, addr: format!("{slot:x}.0") });
+        Ok(())
+    }
+
+    /// Make something go wrong in the device that the guest calls `device`.
+    pub fn inject(&self, device: &str, injection: Injection) -> Result<(), TestbedError> {
+        let named = self.devices.iter().find(|d| d.guest_name() == device);
+        named.ok_or_else(|| TestbedError::NoDevice(device.to_owned()))?.inject(injection);
         Ok(())
     }
 

@@ -131,6 +131,23 @@ fn a_malformed_message_ends_its_connection_only() {
 }
 
 #[test]
+fn faults_on_demand_reach_the_device_they_name() {
+    use dsascope_testbed::dsa::{Injection, ResetType};
+    let dir = Dir::new("inject");
+    let testbed = testbed(&dir, &[Kind::Dsa, Kind::Iax]);
+    let halt = Injection::Halt { reset: ResetType::Flr };
+    testbed.inject("iax1", halt).unwrap();
+    assert!(matches!(testbed.inject("dsa1", halt), Err(TestbedError::NoDevice(name)) if name == "dsa1"));
+    // GENSTATS
+    assert_eq!(read(&mut connect(&testbed, 1), 0x90, 0, 4).1, [0; 4]);
+    assert_eq!(read(&mut connect(&testbed, 2), 0x90, 0, 4).1, [7, 0, 0, 0]);
+    assert_eq!(testbed.truth().counters().halts, 1);
+    let few = DeviceConfig { batch_identifiers: 0, ..DeviceConfig::default() };
+    let refused = Testbed::start(&Config { devices: vec![few], dir: &dir.0 });
+    assert!(matches!(refused, Err(TestbedError::BatchIdentifiers(0))));
+}
+
+#[test]
 fn start_and_stop_leave_nothing() {
     let dir = Dir::new("stop");
     let threads = || {

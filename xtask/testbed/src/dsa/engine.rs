@@ -78,7 +78,8 @@ impl DsaDevice {
         let blocks = descriptor.flags() & flags::BLOCK_ON_FAULT != 0;
         let memory = Paging::new(self, engine, job, blocks);
         let context = self.context(job, &memory, in_batch);
-        let outcome = context.check(descriptor).err().unwrap_or_else(|| context.run(descriptor));
+        let run = || self.injected(job).unwrap_or_else(|| context.run(descriptor));
+        let outcome = context.check(descriptor).err().unwrap_or_else(run);
         if memory.refused() && outcome.status & STATUS_MASK == status::PAGE_FAULT_NOBOF {
             return Outcome {
                 status: outcome.status & STATUS_WRITE_FAULT | status::PAGE_FAULT_IR,

@@ -3,6 +3,7 @@
 //! Owns: the data and small questions about it. Refuses: DMA and waiting, which happen without or around the lock.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use dsascope_common::hw::descriptor::Descriptor;
 use dsascope_common::hw::regs::{self, cmdstatus, gencfg, genstats, wqcfg};
@@ -168,6 +169,9 @@ pub(super) struct State {
     /// `used` of the WQ served last.
     pub(super) service_clock: u64,
     pub(super) stopping: bool,
+    /// Injected: errors left, and a delay for each descriptor.
+    pub(super) hardware_errors: u32,
+    pub(super) delay: Duration,
     /// An engine is writing the event-log slot at the tail.
     pub(super) log_busy: bool,
     /// Entries written since the last reset, and which of them was the last of a WQ and PASID; what the head is past may be missing.
@@ -190,6 +194,8 @@ impl State {
             generation: 0,
             service_clock: 0,
             stopping: false,
+            hardware_errors: 0,
+            delay: Duration::ZERO,
             log_busy: false,
             log_written: 0,
             last_entry: HashMap::new(),

@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dsa::{Injection, ResetType};
 use crate::vtd::ResponseCode;
 
 /// Bytes held back before a write to the file; a mark, a read and the end flush.
@@ -104,6 +105,10 @@ pub enum Event {
     Dropped { device: String, wq: u8, pasid: Option<u32>, reason: DropReason },
     /// An event-log entry was given up because a command or reset ended the wait for a slot.
     EntryAbandoned { device: String, wq: u8, pasid: Option<u32>, error: u8 },
+    /// A test made something go wrong.
+    Injected { device: String, injection: Injection },
+    /// The device stopped until `reset`; what it had accepted is lost.
+    Halt { device: String, reset: ResetType },
     /// All registers went back to their defaults.
     Reset { device: String },
     /// A line of the runner's, to tell scenarios of one boot apart.
@@ -119,6 +124,8 @@ pub enum DropReason {
     WqFull,
     /// Queued when an abort, a reset or a disable came.
     Aborted,
+    /// Queued when the device halted.
+    Halted,
     /// A slot of the portal was written again before it held a whole descriptor.
     Torn,
 }
@@ -165,6 +172,7 @@ pub struct Counters {
     pub entries_abandoned: u64,
     /// Nanoseconds that engines waited for event-log slots.
     pub blocked_ns: u64,
+    pub halts: u64,
     pub page_requests: u64,
     /// Nanoseconds that engines waited for answers to page requests.
     pub stalled_ns: u64,
@@ -182,6 +190,7 @@ struct AtomicCounters {
     dropped: AtomicU64,
     entries_abandoned: AtomicU64,
     blocked_ns: AtomicU64,
+    halts: AtomicU64,
     page_requests: AtomicU64,
     stalled_ns: AtomicU64,
 }
@@ -296,6 +305,7 @@ impl Truth {
             dropped: get(&c.dropped),
             entries_abandoned: get(&c.entries_abandoned),
             blocked_ns: get(&c.blocked_ns),
+            halts: get(&c.halts),
             page_requests: get(&c.page_requests),
             stalled_ns: get(&c.stalled_ns),
         }
@@ -320,8 +330,10 @@ impl Truth {
             }
             Event::BatchBegin { .. } => (&c.batches, 1),
             Event::PageRequest { .. } => (&c.page_requests, 1),
+            Event::Halt { .. } => (&c.halts, 1),
             Event::EngineBlocked { .. }
             | Event::PageResponse { .. }
+            | Event::Injected { .. }
             | Event::BatchEnd { .. }
             | Event::Head { .. }
             | Event::Reset { .. }

@@ -64,6 +64,8 @@ pub fn summarise(lines: &[Line]) -> BTreeMap<Key, Counts> {
             | Event::Head { .. }
             | Event::BatchBegin { .. }
             | Event::PageRequest { .. }
+            | Event::Injected { .. }
+            | Event::Halt { .. }
             | Event::PageResponse { .. }
             | Event::BatchEnd { .. }
             | Event::EngineBlocked { .. }

@@ -7,6 +7,7 @@ mod drain;
 mod event_log;
 mod execution;
 mod fuzz;
+mod halt;
 mod paging;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,6 +16,8 @@ use std::sync::{Arc, Mutex, Weak};
 use dsascope_common::hw::descriptor::{Descriptor, flags};
 use dsascope_common::hw::regs::{self, command, gencfg, genctrl, grpcfg, portal, wqcfg};
 use zerocopy::IntoBytes;
+
+use std::time::{Duration, Instant};
 
 use super::host::{Dma, DmaFault, Host, Interrupts, PageRequests};
 use super::regs::{GRPCFG, WQCFG};
@@ -198,7 +201,10 @@ impl Bench {
         }
         self.write64(regs::EVLCFG, LOG);
         self.write64(regs::EVLCFG_SIZE, size);
-        self.write32(regs::GENCTRL, genctrl::EVENT_LOG_INTERRUPT | genctrl::SOFTWARE_ERROR_INTERRUPT);
+        self.write32(
+            regs::GENCTRL,
+            genctrl::EVENT_LOG_INTERRUPT | genctrl::SOFTWARE_ERROR_INTERRUPT | genctrl::HALT_INTERRUPT,
+        );
         self.write32(regs::GENCFG, gencfg::EVENT_LOG_ENABLE);
     }
 
