@@ -166,6 +166,8 @@ pub struct Counters {
     pub completion_records: u64,
     pub event_log_entries: u64,
     pub software_errors: u64,
+    /// Of those, the ones that found SWERROR occupied: only its overflow bit tells of them.
+    pub software_errors_dropped: u64,
     pub interrupts: u64,
     pub commands: u64,
     pub dropped: u64,
@@ -185,6 +187,7 @@ struct AtomicCounters {
     completion_records: AtomicU64,
     event_log_entries: AtomicU64,
     software_errors: AtomicU64,
+    software_errors_dropped: AtomicU64,
     interrupts: AtomicU64,
     commands: AtomicU64,
     dropped: AtomicU64,
@@ -300,6 +303,7 @@ impl Truth {
             completion_records: get(&c.completion_records),
             event_log_entries: get(&c.event_log_entries),
             software_errors: get(&c.software_errors),
+            software_errors_dropped: get(&c.software_errors_dropped),
             interrupts: get(&c.interrupts),
             commands: get(&c.commands),
             dropped: get(&c.dropped),
@@ -313,6 +317,9 @@ impl Truth {
 
     fn count(&self, event: &Event) {
         let c = &self.counters;
+        if let Event::SoftwareError { held: false, .. } = event {
+            c.software_errors_dropped.fetch_add(1, Ordering::Relaxed);
+        }
         let (counter, by) = match event {
             Event::Descriptor { .. } => (&c.descriptors, 1),
             Event::CompletionRecord { .. } => (&c.completion_records, 1),

@@ -259,7 +259,9 @@ fn errors_go_to_swerror_when_the_log_is_off() {
     assert_eq!(bench.read64(regs::SWERROR) & 3, 0);
     bench.execute(descriptor(opcode::NOOP, 0x40_0080));
     assert_eq!(bench.read64(regs::SWERROR + 16), 0x40_0080);
-    assert_eq!(bench.counters().event_log_entries, 0);
+    let counters = bench.counters();
+    assert_eq!((counters.event_log_entries, counters.software_errors), (0, 3));
+    assert_eq!(counters.software_errors_dropped, 1);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod event_log;
 mod execution;
 mod fuzz;
 mod halt;
+mod mixed;
 mod paging;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -152,7 +153,7 @@ pub(super) struct Bench {
     pub memory: Arc<Memory>,
     pub pager: Arc<Pager>,
     vectors: Arc<Vectors>,
-    truth: Arc<Truth>,
+    pub truth_log: Arc<Truth>,
 }
 
 impl Bench {
@@ -162,21 +163,25 @@ impl Bench {
     }
 
     pub(super) fn with(config: DeviceConfig) -> Self {
-        let (memory, vectors) = (Arc::<Memory>::default(), Arc::<Vectors>::default());
+        Self::on("dsa0", config, Arc::default(), Arc::new(Truth::in_memory()))
+    }
+
+    /// A device in a machine that may have others.
+    pub(super) fn on(name: &str, config: DeviceConfig, memory: Arc<Memory>, truth: Arc<Truth>) -> Self {
+        let vectors = Arc::<Vectors>::default();
         let pager = Arc::new(Pager { memory: Arc::clone(&memory), ..Pager::default() });
-        let truth = Arc::new(Truth::in_memory());
         let host = Host {
             dma: Arc::<Memory>::clone(&memory),
             pages: Arc::<Pager>::clone(&pager),
             interrupts: Arc::<Vectors>::clone(&vectors),
             truth: Arc::clone(&truth),
         };
-        let device = Arc::new(DsaDevice::new("dsa0", config, host));
+        let device = Arc::new(DsaDevice::new(name, config, host));
         device.write_config(4, &6u16.to_le_bytes());
         device.write_config(0x116, &[1, 0]);
         device.write_config(0x124, &[1, 0]);
         *pager.device.lock().unwrap() = Arc::downgrade(&device);
-        Self { device, memory, pager, vectors, truth }
+        Self { device, memory, pager, vectors, truth_log: truth }
     }
 
     /// Group 0 with WQ 0 (dedicated, 16 entries, [`PASID`]), WQ 1 (no entries) and all engines, log of `size` entries, device and WQ enabled.
@@ -289,11 +294,11 @@ impl Bench {
     }
 
     pub(super) fn truth(&self) -> Vec<Line> {
-        self.truth.lines()
+        self.truth_log.lines()
     }
 
     pub(super) fn counters(&self) -> crate::truth::Counters {
-        self.truth.counters()
+        self.truth_log.counters()
     }
 }
 
