@@ -1,8 +1,10 @@
-//! An emulated DSA 2.0 and the VT-d unit it needs, behind vfio-user, for an unmodified driver in an unmodified kernel.
+//! Emulated DSA 2.0 and IAA devices and the VT-d unit they need, behind vfio-user, for an unmodified driver in an unmodified
+//! kernel.
 //!
 //! ```text
 //! hypervisor --socket--> vfio (codec, server) --Endpoint--> dsa::Function -> dsa::DsaDevice --Host--> truth, EventFds
 //!                                             --Endpoint--> vtd::Unit  -> Translation <---Port---/   memory
+//!            <--test protocol-- vtd::MessageServer <---/
 //! ```
 //! Each device has a socket with one thread, and four engine threads, so that descriptors of several guest CPUs overlap.
 //! All devices share guest RAM, the translation and the truth log.
