@@ -105,14 +105,14 @@ impl Registers {
             return (Posted::Refused, None);
         }
         if self.u32(PAGE_REQUEST_STATUS) & OVERFLOW != 0 {
-            self.overflowed.insert((source, request.group), request.pasid);
+            self.overflowed.insert((source, request.group & GROUP_MASK), request.pasid);
             return (Posted::Overflow, None);
         }
         let within = |pointer: u64| pointer & (bytes - 1) & !(ENTRY_BYTES - 1);
         let tail = within(self.u64(QUEUE_TAIL));
         let next = (tail + ENTRY_BYTES) % bytes;
         if next == within(self.u64(QUEUE_HEAD)) {
-            self.overflowed.insert((source, request.group), request.pasid);
+            self.overflowed.insert((source, request.group & GROUP_MASK), request.pasid);
             return (Posted::Overflow, self.page_event(OVERFLOW));
         }
         const TYPE: u64 = 1;

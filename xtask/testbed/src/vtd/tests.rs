@@ -156,7 +156,10 @@ proptest::proptest! {
         for (at, data) in writes {
             registers.write(at, &data, &memory, &translation);
             registers.read(at, &mut [0; 8]);
+            let request = PageRequest { pasid: PASID, address: VA, write: false, group: at as u16 };
+            registers.post(&memory, SOURCE, request);
         }
+        proptest::prop_assert!(registers.overflowed.len() <= usize::from(GROUP_MASK) + 1);
         for (address, poke, value) in walks {
             memory.store_u64(poke & !7, value).unwrap();
             let _ = walk(&memory, ROOT, access(address, address & 1 == 0));

@@ -1,5 +1,19 @@
 //! A device on a bench: memory with a tiny page table, interrupts that are counted, truth kept in memory. Engines run only when
 //! a test steps them.
+//!
+//! | behaviour | tests |
+//! |---|---|
+//! | engines and groups, priorities | `execution::priorities_share_an_engine`, `event_log::engines_of_a_started_device_serve_all_wqs` |
+//! | an engine that waits is occupied | `paging::an_engine_that_waits_is_occupied` |
+//! | block on fault, page requests | `paging`, `crate::vtd::tests::page_requests` |
+//! | batch | `batch` |
+//! | drain | `drain`, `commands::drain_is_active_until_earlier_descriptors_are_done` |
+//! | event log | `event_log` |
+//! | SWERROR | `execution::errors_go_to_swerror_when_the_log_is_off`, `batch::without_an_event_log_swerror_tells_and_the_record_is_written` |
+//! | halt and reset, disabling under load, faults on demand | `halt` |
+//! | submission | `execution::full_disabled_and_torn_submissions_are_dropped`, `execution::shared_wqs_answer_retry_at_their_threshold` |
+//! | devices of both kinds | `mixed` |
+//! | whatever a guest does | `fuzz` |
 
 mod batch;
 mod commands;
@@ -13,12 +27,11 @@ mod paging;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use dsascope_common::hw::descriptor::{Descriptor, flags};
 use dsascope_common::hw::regs::{self, command, gencfg, genctrl, grpcfg, portal, wqcfg};
 use zerocopy::IntoBytes;
-
-use std::time::{Duration, Instant};
 
 use super::host::{Dma, DmaFault, Host, Interrupts, PageRequests};
 use super::regs::{GRPCFG, WQCFG};
