@@ -13,7 +13,7 @@
 //! | halt and reset, disabling under load, faults on demand | `halt` |
 //! | submission | `execution::full_disabled_and_torn_submissions_are_dropped`, `execution::shared_wqs_answer_retry_at_their_threshold` |
 //! | devices of both kinds | `mixed` |
-//! | whatever a guest does | `fuzz` |
+//! | whatever a guest does | `fuzz`, `stress` |
 
 mod batch;
 mod commands;
@@ -24,8 +24,10 @@ mod fuzz;
 mod halt;
 mod mixed;
 mod paging;
+mod stress;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -138,6 +140,8 @@ pub(super) enum Answer {
 pub(super) struct Pager {
     pub(super) answers: Mutex<VecDeque<Answer>>,
     pub(super) seen: Mutex<Vec<PageRequest>>,
+    /// Hold what no answer was told for, instead of serving it.
+    pub(super) hold: AtomicBool,
     memory: Arc<Memory>,
     device: Mutex<Weak<DsaDevice>>,
 }
@@ -145,7 +149,9 @@ pub(super) struct Pager {
 impl PageRequests for Pager {
     fn request(&self, request: PageRequest) -> Posted {
         self.seen.lock().unwrap().push(request);
-        let answer = self.answers.lock().unwrap().pop_front().unwrap_or(Answer::Serve);
+        let answer = self.answers.lock().unwrap().pop_front();
+        let hold = self.hold.load(Ordering::Relaxed);
+        let answer = answer.unwrap_or(if hold { Answer::Hold } else { Answer::Serve });
         let code = match answer {
             Answer::Serve => {
                 self.memory.map(Some(request.pasid), request.address, true);
