@@ -32,6 +32,8 @@ pub struct Machine {
     pub memory_mib: u32,
     /// A `-device` option each, in PCI order.
     pub devices: Vec<String>,
+    /// Options by which the VT-d unit interrupts the guest.
+    pub messages: Vec<String>,
     /// The socket on which we listen for the control port.
     pub control: PathBuf,
     /// Where the serial console goes.
@@ -86,6 +88,7 @@ impl Machine {
             format!("virtserialport,chardev=control,name={}", dsascope_guest::protocol::PORT),
         ];
         arguments.extend(self.devices.iter().flat_map(|device| ["-device".into(), device.clone()]));
+        arguments.extend(self.messages.iter().cloned());
         if let Some(boot) = &self.boot {
             arguments.extend(["-kernel".into(), text(&boot.kernel)?, "-initrd".into(), text(&boot.initrd)?]);
             arguments.extend([
@@ -179,6 +182,7 @@ mod tests {
             cpus: 4,
             memory_mib: 1024,
             devices: vec!["first".into(), "second".into()],
+            messages: vec!["-messages".into()],
             control: "/r/control".into(),
             console: "/r/console.log".into(),
             boot: Some(Boot { kernel: "/k".into(), initrd: "/i".into(), dmar: "/d".into() }),
@@ -192,7 +196,7 @@ mod tests {
     #[test]
     fn the_machine_is_what_the_driver_needs() {
         let line = line(&machine());
-        assert!(line.contains("-device first -device second"));
+        assert!(line.contains("-device first -device second -messages"));
         assert!(line.contains("-smp 4") && line.contains("size=1024M,share=on"));
         assert!(
             line.contains("-append console=ttyS0 ") && line.contains("intel_iommu=on,sm_on intremap=off")

@@ -191,6 +191,7 @@ impl Guest {
             cpus: settings.cpus,
             memory_mib: settings.memory_mib,
             devices: testbed.sockets().iter().map(Socket::device_option).collect(),
+            messages: testbed.message_options(),
             control: run.path().join("control"),
             console: outputs.join(CONSOLE),
             boot: None,

@@ -9,7 +9,7 @@ use dsascope_testbed::{Config, DeviceConfig, Testbed};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = PathBuf::from(std::env::args_os().nth(1).ok_or("usage: serve DIRECTORY")?);
-    let devices = vec![DeviceConfig { kind: Kind::Dsa }];
+    let devices = vec![DeviceConfig { kind: Kind::Dsa, ..DeviceConfig::default() }];
     let mut testbed = Testbed::start(&Config { devices, dir: &dir })?;
     for socket in testbed.sockets() {
         println!("{}", socket.device_option());

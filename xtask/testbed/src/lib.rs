@@ -1,8 +1,10 @@
-//! An emulated DSA 2.0 and the VT-d unit it needs, behind vfio-user, for an unmodified driver in an unmodified kernel.
+//! Emulated DSA 2.0 and IAA devices and the VT-d unit they need, behind vfio-user, for an unmodified driver in an unmodified
+//! kernel.
 //!
 //! ```text
 //! hypervisor --socket--> vfio (codec, server) --Endpoint--> dsa::Function -> dsa::DsaDevice --Host--> truth, EventFds
 //!                                             --Endpoint--> vtd::Unit  -> Translation <---Port---/   memory
+//!            <--test protocol-- vtd::MessageServer <---/
 //! ```
 //! Each device has a socket with one thread, and four engine threads, so that descriptors of several guest CPUs overlap.
 //! All devices share guest RAM, the translation and the truth log.
@@ -18,14 +20,15 @@ pub mod vfio;
 pub mod vtd;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use dsa::{DsaDevice, Function, Host, Kind, Port, VECTORS};
+use dsa::{DsaDevice, Function, Host, Injection, Kind, Port, VECTORS};
 use truth::{Truth, TruthError};
 use vfio::EventFds;
 use vfio::server::{Machine, Server};
+use vtd::MessageServer;
 
 pub use vtd::dmar::table as dmar_table;
 
@@ -35,9 +38,18 @@ const FIRST_DEVICE_SLOT: u8 = VTD_SLOT + 1;
 /// What is left of the bus.
 pub const MAX_DEVICES: usize = 32 - FIRST_DEVICE_SLOT as usize;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// One device of a testbed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceConfig {
     pub kind: Kind,
+    /// How many batches can be under way, 1 to 256: with few, an identifier comes back soon.
+    pub batch_identifiers: u16,
+}
+
+impl Default for DeviceConfig {
+    fn default() -> Self {
+        Self { kind: Kind::default(), batch_identifiers: dsa::MAX_BATCH_IDENTIFIERS }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -75,10 +87,14 @@ impl Socket {
 pub enum TestbedError {
     #[error("{0} devices: a testbed has 1 to {MAX_DEVICES}")]
     Devices(usize),
+    #[error("{0} batch identifiers: a device has 1 to {max}", max = dsa::MAX_BATCH_IDENTIFIERS)]
+    BatchIdentifiers(u16),
     #[error(transparent)]
     Truth(#[from] TruthError),
     #[error("serving {name} at {path}: {source}")]
     Serve { name: String, path: PathBuf, source: std::io::Error },
+    #[error("there is no device {0}")]
+    NoDevice(String),
     #[error("starting the engines of {name}: {source}")]
     Engines { name: String, source: std::io::Error },
 }
@@ -92,6 +108,7 @@ pub struct Testbed {
     unit: Arc<vtd::Unit>,
     devices: Vec<Arc<DsaDevice>>,
     servers: Vec<Server>,
+    messages: MessageServer,
     engines: Vec<JoinHandle<()>>,
 }
 
@@ -101,16 +118,29 @@ impl Testbed {
         if !(1..=MAX_DEVICES).contains(&config.devices.len()) {
             return Err(TestbedError::Devices(config.devices.len()));
         }
+        let identifiers =
+            |d: &&DeviceConfig| !(1..=dsa::MAX_BATCH_IDENTIFIERS).contains(&d.batch_identifiers);
+        if let Some(wrong) = config.devices.iter().find(identifiers) {
+            return Err(TestbedError::BatchIdentifiers(wrong.batch_identifiers));
+        }
         let truth_path = config.dir.join("truth.jsonl");
         let machine = Arc::<Machine>::default();
-        let unit = Arc::new(vtd::Unit::new(Arc::clone(&machine)));
+        let truth = Arc::new(Truth::create(&truth_path)?);
+        let path = config.dir.join("messages.sock");
+        let messages = MessageServer::start(&path).map_err(|source| TestbedError::Serve {
+            name: "interrupt messages".to_owned(),
+            path,
+            source,
+        })?;
+        let unit = Arc::new(vtd::Unit::new(Arc::clone(&machine), messages.port()));
         let mut testbed = Self {
             sockets: Vec::new(),
-            truth: Arc::new(Truth::create(&truth_path)?),
+            truth,
             truth_path,
             unit: Arc::clone(&unit),
             devices: Vec::new(),
             servers: Vec::new(),
+            messages,
             engines: Vec::new(),
         };
         testbed.serve("vtd".to_owned(), VTD_SLOT, config.dir, &machine, unit)?;
@@ -118,17 +148,22 @@ impl Testbed {
             let name = format!("{}{index}", device.kind.prefix());
             let slot = FIRST_DEVICE_SLOT + index as u8;
             let vectors = Arc::new(EventFds::new(VECTORS));
-            let dma = Port {
+            let source = u16::from(slot) << 3;
+            let port = Arc::new(Port {
                 machine: Arc::clone(&machine),
                 translation: testbed.unit.translation(),
-                source: u16::from(slot) << 3,
-            };
+                unit: Arc::clone(&testbed.unit),
+                source,
+            });
             let host = Host {
-                dma: Arc::new(dma),
+                dma: Arc::<Port>::clone(&port),
+                pages: port,
                 interrupts: Arc::<EventFds>::clone(&vectors),
                 truth: Arc::clone(&testbed.truth),
             };
-            let device = Arc::new(DsaDevice::new(&name, device.kind, host));
+            let device = Arc::new(DsaDevice::new(&name, *device, host));
+            let requester: Weak<dyn vtd::Requester> = Arc::<DsaDevice>::downgrade(&device);
+            testbed.unit.attach(source, requester);
             let engines = device.start();
             let engines = engines.map_err(|source| TestbedError::Engines { name: name.clone(), source })?;
             testbed.engines.extend(engines);
@@ -155,6 +190,13 @@ impl Testbed {
         Ok(())
     }
 
+    /// Make something go wrong in the device that the guest calls `device`.
+    pub fn inject(&self, device: &str, injection: Injection) -> Result<(), TestbedError> {
+        let named = self.devices.iter().find(|d| d.guest_name() == device);
+        named.ok_or_else(|| TestbedError::NoDevice(device.to_owned()))?.inject(injection);
+        Ok(())
+    }
+
     /// In PCI order, the VT-d unit first.
     #[must_use]
     pub fn sockets(&self) -> &[Socket] {
@@ -178,6 +220,13 @@ impl Testbed {
         self.unit.bar()
     }
 
+    /// Options for a hypervisor whose guest is to get the VT-d unit's interrupts.
+    #[must_use]
+    pub fn message_options(&self) -> Vec<String> {
+        let socket = format!("unix:{}", self.messages.path().display());
+        ["-qtest", &socket, "-qtest-log", "none"].map(str::to_owned).into()
+    }
+
     /// Wait for [`Testbed::vtd_base`].
     #[must_use]
     pub fn wait_vtd_base(&self, timeout: Duration) -> Option<u64> {
@@ -193,6 +242,7 @@ impl Testbed {
     pub fn stop(&mut self) -> std::io::Result<()> {
         self.devices.iter().for_each(|device| device.stop());
         self.servers.iter_mut().for_each(Server::stop);
+        self.messages.stop();
         for engine in self.engines.drain(..) {
             if engine.join().is_err() {
                 log::error!("an engine panicked");

@@ -27,7 +27,7 @@ impl Drop for Dir {
 }
 
 fn testbed(dir: &Dir, kinds: &[Kind]) -> Testbed {
-    let devices = kinds.iter().map(|&kind| DeviceConfig { kind }).collect();
+    let devices = kinds.iter().map(|&kind| DeviceConfig { kind, ..DeviceConfig::default() }).collect();
     Testbed::start(&Config { devices, dir: &dir.0 }).unwrap()
 }
 
@@ -128,6 +128,23 @@ fn a_malformed_message_ends_its_connection_only() {
     assert_eq!(half.read(&mut [0; 1]).unwrap_or(0), 0);
     assert!(testbed.sockets().iter().all(|s| !s.path.exists()), "sockets are removed");
     testbed.stop().unwrap();
+}
+
+#[test]
+fn faults_on_demand_reach_the_device_they_name() {
+    use dsascope_testbed::dsa::{Injection, ResetType};
+    let dir = Dir::new("inject");
+    let testbed = testbed(&dir, &[Kind::Dsa, Kind::Iax]);
+    let halt = Injection::Halt { reset: ResetType::Flr };
+    testbed.inject("iax1", halt).unwrap();
+    assert!(matches!(testbed.inject("dsa1", halt), Err(TestbedError::NoDevice(name)) if name == "dsa1"));
+    // GENSTATS
+    assert_eq!(read(&mut connect(&testbed, 1), 0x90, 0, 4).1, [0; 4]);
+    assert_eq!(read(&mut connect(&testbed, 2), 0x90, 0, 4).1, [7, 0, 0, 0]);
+    assert_eq!(testbed.truth().counters().halts, 1);
+    let few = DeviceConfig { batch_identifiers: 0, ..DeviceConfig::default() };
+    let refused = Testbed::start(&Config { devices: vec![few], dir: &dir.0 });
+    assert!(matches!(refused, Err(TestbedError::BatchIdentifiers(0))));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 use dsascope_common::hw::PASID_MASK;
 use dsascope_common::hw::regs::{cmdstatus, command, evlstatus, genstats, intcause, wqcfg};
 
+use super::halt::ResetType;
 use super::model::{MAX_BATCH_LOG2, MAX_TRANSFER_LOG2, TOTAL_ENTRIES, WQS};
 use super::state::{Current, State, WQCFG_DWORDS};
 use super::{DsaDevice, pci};
@@ -74,7 +75,7 @@ impl DsaDevice {
                 self.begin(state, code, scope);
                 state.registers.cmdstatus = cmdstatus::ACTIVE;
                 state.command = Some(Pending { scope, ..pending });
-                self.log_space.notify_all();
+                self.progress.notify_all();
                 self.settle(state);
             }
         }
@@ -92,7 +93,7 @@ impl DsaDevice {
         self.end_command(state, &pending, cmdstatus::OK);
     }
 
-    fn end_command(&self, state: &mut State, pending: &Pending, status: u32) {
+    pub(super) fn end_command(&self, state: &mut State, pending: &Pending, status: u32) {
         state.registers.cmdstatus = status;
         let (code, operand) = (pending.code, pending.operand);
         self.log(Event::Command { device: self.name(), code, operand, status });
@@ -115,7 +116,7 @@ impl DsaDevice {
             }
         }
         if matches!(code, RESET_DEVICE | RESET_WQ | ABORT_ALL | ABORT_WQ | ABORT_PASID) {
-            self.abort(state, scope);
+            self.abort(state, scope, DropReason::Aborted);
         }
         if code == RESET_DEVICE {
             state.generation += 1;
@@ -124,21 +125,21 @@ impl DsaDevice {
     }
 
     /// Throw queued descriptors away.
-    fn abort(&self, state: &mut State, scope: Scope) {
+    fn abort(&self, state: &mut State, scope: Scope, reason: DropReason) {
         for wq in &mut state.wqs {
             wq.queue.retain(|job| {
                 let hit = scope.has(&job.current());
                 if hit {
-                    self.dropped(job.wq, job.pasid, DropReason::Aborted);
+                    self.dropped(job.wq, job.pasid, reason);
                 }
                 !hit
             });
         }
     }
 
-    /// Throw all queued descriptors away, because of a reset from outside.
-    pub(super) fn abort_all(&self, state: &mut State) {
-        self.abort(state, Scope::All);
+    /// Throw all queued descriptors away, because of a halt or a reset from outside.
+    pub(super) fn abort_all(&self, state: &mut State, reason: DropReason) {
+        self.abort(state, Scope::All, reason);
     }
 
     /// What happens after the waiting.
@@ -178,6 +179,11 @@ fn each(state: &mut State, wqs: u32, then: impl Fn(&mut super::state::Wq)) {
 /// The command's scope, or the CMDSTATUS error that refuses it.
 fn check(state: &State, code: u32, operand: u32) -> Result<Scope, u32> {
     let enabled = state.registers.enabled();
+    match state.halted() {
+        None => {}
+        Some(ResetType::Software) if code == command::RESET_DEVICE => {}
+        Some(_) => return Err(cmdstatus::HARDWARE),
+    }
     match code {
         command::ENABLE_DEVICE => enable_device(state).map(|()| Scope::All),
         command::DISABLE_DEVICE if !enabled => Err(cmdstatus::DEVICE_NOT_ENABLED_DISABLE),

@@ -8,20 +8,14 @@ use dsascope_common::hw::regs::{genctrl, intcause};
 use zerocopy::IntoBytes;
 
 use super::DsaDevice;
-use super::engine::Report;
+use super::completion::Report;
 use super::state::{Job, State};
-use crate::truth::{Event, hex};
+use crate::truth::{BlockCause, Event, hex};
 
 impl DsaDevice {
     /// Write an entry; waits while the ring is full, until the driver makes room or a reset, disable or abort ends the wait.
     pub(super) fn append(&self, engine: usize, job: &Job, report: &Report) {
-        let started = self.host.truth.now_ns();
-        let (slot, waited) = self.wait_for_slot(job);
-        if waited {
-            let blocked_ns = self.host.truth.now_ns() - started;
-            self.log(Event::EngineBlocked { device: self.name(), engine: engine as u8, blocked_ns });
-        }
-        let Some((address, pasid)) = slot else {
+        let Some((address, pasid)) = self.wait_for_slot(engine, job) else {
             self.abandon(job, report);
             return;
         };
@@ -29,9 +23,9 @@ impl DsaDevice {
         let written = self.host.dma.write(pasid, address, &bytes);
         let mut state = self.state();
         state.log_busy = false;
-        self.log_space.notify_all();
+        self.progress.notify_all();
         match written {
-            Ok(()) if state.generation == job.generation => self.publish(&mut state, report, &bytes),
+            Ok(()) if state.generation == job.generation => self.publish(&mut state, job, report, &bytes),
             Ok(()) => self.abandon(job, report),
             Err(fault) => {
                 log::warn!("{}: event log: {fault}", self.name);
@@ -40,33 +34,25 @@ impl DsaDevice {
         }
     }
 
-    /// Address and PASID of the slot at the tail, now the caller's until it clears `log_busy`, or none if the wait was ended;
-    /// and whether the ring was full meanwhile.
-    fn wait_for_slot(&self, job: &Job) -> (Option<(u64, Option<u32>)>, bool) {
-        let mut state = self.state();
-        let mut waited = false;
-        loop {
-            if state.obsolete(job) {
-                return (None, waited);
-            }
+    /// Address and PASID of the slot at the tail, now the caller's until it clears `log_busy`.
+    fn wait_for_slot(&self, engine: usize, job: &Job) -> Option<(u64, Option<u32>)> {
+        let entry_bytes = self.kind.entry_bytes() as u64;
+        self.wait_for(engine, job, |state| {
             let r = &state.registers;
-            let full = r.log_full();
-            if !full && !state.log_busy {
-                let offset = u64::from(r.tail) * self.kind.entry_bytes() as u64;
-                let slot = (r.log_base().wrapping_add(offset), r.log_pasid());
-                state.log_busy = true;
-                return (Some(slot), waited);
+            if r.log_full() {
+                return Err(Some(BlockCause::EventLogFull));
             }
-            if full && state.gives_up(job) {
-                return (None, waited);
+            if std::mem::replace(&mut state.log_busy, true) {
+                return Err(None);
             }
-            waited |= full;
-            state = self.wait(&self.log_space, state);
-        }
+            let offset = u64::from(r.tail) * entry_bytes;
+            Ok((r.log_base().wrapping_add(offset), r.log_pasid()))
+        })
     }
 
     /// The entry is in memory: let the driver see it.
-    fn publish(&self, state: &mut State, report: &Report, bytes: &[u8]) {
+    fn publish(&self, state: &mut State, job: &Job, report: &Report, bytes: &[u8]) {
+        state.entry_written(job);
         let r = &mut state.registers;
         let index = r.tail;
         r.tail = (r.tail + 1) % r.log_size().max(1);
@@ -81,6 +67,7 @@ impl DsaDevice {
             fault_addr: h.fault_addr(),
             batch: h.batch(),
             batch_id: h.batch_id(),
+            batch_generation: report.batch.map(|b| b.generation),
             batch_index: h.batch_idx(),
             raw: hex(bytes),
         });

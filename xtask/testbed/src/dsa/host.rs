@@ -8,7 +8,7 @@ use crate::memory::MemoryError;
 use crate::truth::Truth;
 use crate::vfio::EventFds;
 use crate::vfio::server::Machine;
-use crate::vtd::{Access, Translation, WalkError};
+use crate::vtd::{Access, PageRequest, Posted, Translation, Unit, WalkError};
 
 /// A memory access that could not be translated or that hit nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,9 +38,17 @@ impl Interrupts for EventFds {
     }
 }
 
+/// The way to the IOMMU's page request queue.
+pub trait PageRequests: Send + Sync {
+    /// Ask for a page. The answer comes to [`super::DsaDevice::page_response`], perhaps before this returns; none comes after
+    /// [`Posted::Refused`].
+    fn request(&self, request: PageRequest) -> Posted;
+}
+
 #[derive(Clone)]
 pub struct Host {
     pub dma: Arc<dyn Dma>,
+    pub pages: Arc<dyn PageRequests>,
     pub interrupts: Arc<dyn Interrupts>,
     pub truth: Arc<Truth>,
 }
@@ -55,6 +63,7 @@ impl std::fmt::Debug for Host {
 #[derive(Debug)]
 pub struct Port {
     pub machine: Arc<Machine>,
+    pub unit: Arc<Unit>,
     pub translation: Arc<Translation>,
     /// Bus, device and function.
     pub source: u16,
@@ -72,6 +81,12 @@ impl Port {
         self.translation
             .access(&self.machine.memory, access, |physical| Ok(then(physical)?))
             .map_err(|reason| DmaFault { address, reason })
+    }
+}
+
+impl PageRequests for Port {
+    fn request(&self, request: PageRequest) -> Posted {
+        self.unit.request_page(self.source, request)
     }
 }
 

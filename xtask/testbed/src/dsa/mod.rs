@@ -2,16 +2,21 @@
 //!
 //! [`DsaDevice`] is the model; it knows memory, interrupts and the truth log only through [`Host`], so that tests drive it
 //! without a hypervisor. [`Function`] is its face towards vfio-user.
-//! What a module does not model is said at its top. For the device as a whole: page requests, halt, perfmon, interrupt handles,
+//! What a module does not model is said at its top. For the device as a whole: perfmon, interrupt handles,
 //! inter-domain operations.
 
+mod batch;
 mod command;
+mod completion;
+mod drain;
 mod engine;
 mod event_log;
 mod function;
+mod halt;
 mod host;
 mod model;
 mod ops;
+mod paging;
 mod pci;
 mod portal;
 mod regs;
@@ -20,17 +25,16 @@ mod swerror;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
+pub use batch::MAX_BATCH_IDENTIFIERS;
 pub use function::Function;
-pub use host::{Dma, DmaFault, Host, Interrupts, Port};
+pub use halt::{Injection, ResetType};
+pub use host::{Dma, DmaFault, Host, Interrupts, PageRequests, Port};
 pub use model::{ENGINES, GROUPS, Kind, TOTAL_ENTRIES, VECTORS, WQS};
 
+use crate::DeviceConfig;
 use crate::truth::{DropReason, Event};
 use state::State;
-
-/// A reset waits that long for descriptors under way, which never wait for anything themselves once it has begun.
-const RESET_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The model of one device.
 #[derive(Debug)]
@@ -41,24 +45,22 @@ pub struct DsaDevice {
     state: Mutex<State>,
     /// One an engine.
     wake: [Condvar; ENGINES],
-    /// The event log's head moved, or waiting for it is over.
-    log_space: Condvar,
-    /// An engine finished a descriptor.
-    finished: Condvar,
+    /// Something that an engine or a reset may wait for has happened.
+    progress: Condvar,
 }
 
 impl DsaDevice {
     /// A device as after power-on; `name` is the guest's for it and stands in the truth log.
     #[must_use]
-    pub fn new(name: &str, kind: Kind, host: Host) -> Self {
+    pub fn new(name: &str, config: DeviceConfig, host: Host) -> Self {
+        let DeviceConfig { kind, batch_identifiers } = config;
         Self {
             name: name.to_owned(),
             kind,
             host,
-            state: Mutex::new(State::new(kind)),
+            state: Mutex::new(State::new(kind, batch_identifiers)),
             wake: Default::default(),
-            log_space: Condvar::new(),
-            finished: Condvar::new(),
+            progress: Condvar::new(),
         }
     }
 
@@ -73,30 +75,11 @@ impl DsaDevice {
             .collect()
     }
 
-    /// End the engines; whoever waits for the event log gives up.
+    /// End the engines; whoever waits for anything gives up.
     pub fn stop(&self) {
         self.state().stopping = true;
-        self.log_space.notify_all();
+        self.progress.notify_all();
         self.wake.iter().for_each(Condvar::notify_all);
-    }
-
-    /// Function-level reset or machine reset: registers, configuration space, queues. Waits for descriptors under way.
-    pub fn reset(&self) {
-        let mut state = self.state();
-        self.abort_all(&mut state);
-        state.generation += 1;
-        state.command = None;
-        state.portal.clear();
-        self.log_space.notify_all();
-        let busy = |state: &mut State| state.engines.iter().any(|e| e.current.is_some());
-        state = self
-            .finished
-            .wait_timeout_while(state, RESET_PATIENCE, busy)
-            .unwrap_or_else(PoisonError::into_inner)
-            .0;
-        state.reset_registers();
-        state.config = pci::config_space(self.kind);
-        self.log(Event::Reset { device: self.name() });
     }
 
     /// Software reads configuration space.
@@ -108,8 +91,14 @@ impl DsaDevice {
     pub fn write_config(&self, offset: u64, data: &[u8]) {
         let reset = pci::write(&mut self.state().config, offset as usize, data);
         if reset {
-            self.reset();
+            self.reset_by(ResetType::Flr);
         }
+    }
+
+    /// As the guest calls it.
+    #[must_use]
+    pub fn guest_name(&self) -> &str {
+        &self.name
     }
 
     /// A poisoned lock is taken all the same: no code here leaves a state half changed.

@@ -85,6 +85,7 @@ impl Kind {
             Self::Dsa => &[
                 opcode::NOOP,
                 opcode::BATCH,
+                opcode::DRAIN,
                 opcode::MEMMOVE,
                 opcode::MEMFILL,
                 opcode::COMPARE,
@@ -104,6 +105,7 @@ impl Kind {
             ],
             Self::Iax => &[
                 opcode::NOOP,
+                opcode::DRAIN,
                 opcode::MEMMOVE,
                 opcode::IAX_DECOMPRESS,
                 opcode::IAX_COMPRESS,

@@ -21,6 +21,10 @@ const PASID_CONTROL: usize = PASID + 6;
 const PRI: usize = 0x120;
 const PRI_CONTROL: usize = PRI + 4;
 const PRI_STATUS: usize = PRI + 6;
+const PRI_ENABLE: u8 = 1 << 0;
+const PRI_RESET: u8 = 1 << 1;
+/// Software answered "failure"; no more requests until it resets the capability.
+const PRI_FAILED: u16 = 1 << 0;
 const PRI_STOPPED: u16 = 1 << 8;
 /// Page-request responses carry a PASID.
 const PRI_RESPONSE_PASID: u16 = 1 << 15;
@@ -61,7 +65,7 @@ pub(super) fn config_space(kind: Kind) -> ConfigSpace {
     c.set_u32(PRI, extended(0x13, 0));
     c.set_u16(PRI_STATUS, PRI_RESPONSE_PASID | PRI_STOPPED);
     c.set_u32(PRI + 8, 512); // outstanding requests it could have
-    c.allow(PRI_CONTROL, &[0x01]);
+    c.allow(PRI_CONTROL, &[PRI_ENABLE]);
     c.allow(PRI + 12, &[0xff; 4]);
     c
 }
@@ -77,9 +81,25 @@ pub(super) fn pasid_enabled(config: &ConfigSpace) -> bool {
 /// A write by software; true when it asks for a function-level reset.
 pub(super) fn write(config: &mut ConfigSpace, at: usize, data: &[u8]) -> bool {
     config.write(at, data);
-    let enabled = config.u16(PRI_CONTROL) & 1 != 0;
-    config.set_u16(PRI_STATUS, PRI_RESPONSE_PASID | if enabled { 0 } else { PRI_STOPPED });
+    let written = |byte: usize| byte.checked_sub(at).and_then(|i| data.get(i)).copied();
+    let reset = written(PRI_CONTROL).is_some_and(|byte| byte & PRI_RESET != 0);
+    // The bit is also cleared by writing it.
+    let cleared = written(PRI_STATUS).is_some_and(|byte| u16::from(byte) & PRI_FAILED != 0);
+    let failed = if reset || cleared { 0 } else { config.u16(PRI_STATUS) & PRI_FAILED };
+    set_pri_status(config, failed);
     let high = DEVICE_CONTROL + 1;
-    (at..at.saturating_add(data.len())).contains(&high)
-        && data.get(high - at).is_some_and(|byte| u16::from(*byte) << 8 & FUNCTION_LEVEL_RESET != 0)
+    written(high).is_some_and(|byte| u16::from(byte) << 8 & FUNCTION_LEVEL_RESET != 0)
+}
+
+fn set_pri_status(config: &mut ConfigSpace, failed: u16) {
+    let stopped = if config.u16(PRI_CONTROL) & u16::from(PRI_ENABLE) != 0 { 0 } else { PRI_STOPPED };
+    config.set_u16(PRI_STATUS, PRI_RESPONSE_PASID | stopped | failed);
+}
+
+pub(super) fn page_requests_enabled(config: &ConfigSpace) -> bool {
+    config.u16(PRI_CONTROL) & u16::from(PRI_ENABLE) != 0 && config.u16(PRI_STATUS) & PRI_FAILED == 0
+}
+
+pub(super) fn page_requests_failed(config: &mut ConfigSpace) {
+    set_pri_status(config, PRI_FAILED);
 }

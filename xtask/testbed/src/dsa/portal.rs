@@ -11,6 +11,7 @@ use dsascope_common::hw::regs::portal;
 use zerocopy::FromBytes;
 
 use super::DsaDevice;
+use super::batch::Element;
 use super::model::WQS;
 use super::state::{Job, State};
 use crate::truth::{DropReason, Event};
@@ -128,7 +129,7 @@ impl DsaDevice {
     }
 
     /// Log a descriptor.
-    pub(super) fn taken(&self, job: &Job, descriptor: &Descriptor, batch_index: Option<u16>) {
+    pub(super) fn taken(&self, job: &Job, descriptor: &Descriptor, element: Option<Element>) {
         self.log(Event::Descriptor {
             device: self.name(),
             wq: job.wq,
@@ -136,7 +137,9 @@ impl DsaDevice {
             opcode: descriptor.opcode(),
             flags: descriptor.flags(),
             cr_address: descriptor.completion_addr,
-            batch_index,
+            batch_index: element.map(|e| e.index),
+            batch_id: element.map(|e| e.batch.id),
+            batch_generation: element.map(|e| e.batch.generation),
         });
     }
 }

@@ -3,7 +3,7 @@
 //! Owns: the register map of idxd-facts section 1.2. Refuses: writes that are not whole aligned dwords or qwords, and those
 //! that the state of device or WQ forbids (configuration is fixed while enabled); refused writes change nothing.
 
-use dsascope_common::hw::regs::{self, evlstatus, gencfg, genctrl, grpcfg, wqcfg};
+use dsascope_common::hw::regs::{self, evlstatus, gencfg, genctrl, genstats, grpcfg, wqcfg};
 
 use super::DsaDevice;
 use super::model::{ENGINES, GROUPS, VECTORS, WQS};
@@ -50,7 +50,7 @@ impl DsaDevice {
     fn write_dword(&self, at: u64, value: u32) {
         let mut guard = self.state();
         let state = &mut *guard;
-        let configurable = !state.registers.enabled();
+        let configurable = state.registers.state() == genstats::DISABLED;
         let r = &mut state.registers;
         let low = at.is_multiple_of(8);
         match at {
@@ -74,7 +74,7 @@ impl DsaDevice {
             regs::EVLSTATUS => {
                 r.head = value & 0xffff;
                 self.log(Event::Head { device: self.name(), head: value & 0xffff });
-                self.log_space.notify_all();
+                self.progress.notify_all();
             }
             EVLSTATUS_HIGH if value & PENDING_IN_HIGH != 0 => r.pending = false,
             GRPCFG..GRPCFG_END if configurable => write_group(state, at - GRPCFG, value),

@@ -2,14 +2,17 @@
 //!
 //! Owns: the data and small questions about it. Refuses: DMA and waiting, which happen without or around the lock.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use dsascope_common::hw::descriptor::Descriptor;
 use dsascope_common::hw::regs::{self, cmdstatus, gencfg, genstats, wqcfg};
 use dsascope_common::hw::{PASID_MASK, bits};
 
+use super::batch::Identifiers;
 use super::command::Pending;
 use super::model::{ENGINES, GROUPS, Kind, VECTORS, WQS};
+use super::paging::Asked;
 use super::portal::Portal;
 use crate::pci::ConfigSpace;
 
@@ -48,6 +51,9 @@ pub(super) struct Engine {
     pub(super) current: Option<Current>,
     /// Waits to be woken.
     pub(super) idle: bool,
+    /// Page requests so far, modulo the groups it has for them.
+    pub(super) requests: u16,
+    pub(super) asked: Option<Asked>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -155,6 +161,7 @@ pub(super) struct State {
     pub(super) registers: Registers,
     pub(super) wqs: [Wq; WQS],
     pub(super) engines: [Engine; ENGINES],
+    pub(super) identifiers: Identifiers,
     pub(super) portal: Portal,
     pub(super) command: Option<Pending>,
     pub(super) next_sequence: u64,
@@ -162,14 +169,21 @@ pub(super) struct State {
     /// `used` of the WQ served last.
     pub(super) service_clock: u64,
     pub(super) stopping: bool,
+    /// Injected: errors left, and a delay for each descriptor.
+    pub(super) hardware_errors: u32,
+    pub(super) delay: Duration,
     /// An engine is writing the event-log slot at the tail.
     pub(super) log_busy: bool,
+    /// Entries written since the last reset, and which of them was the last of a WQ and PASID; what the head is past may be missing.
+    log_written: u64,
+    last_entry: HashMap<(u8, Option<u32>), u64>,
 }
 
 impl State {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: Kind, batch_identifiers: u16) -> Self {
         Self {
             kind,
+            identifiers: Identifiers::new(batch_identifiers),
             config: super::pci::config_space(kind),
             registers: Registers::default(),
             wqs: Default::default(),
@@ -180,13 +194,18 @@ impl State {
             generation: 0,
             service_clock: 0,
             stopping: false,
+            hardware_errors: 0,
+            delay: Duration::ZERO,
             log_busy: false,
+            log_written: 0,
+            last_entry: HashMap::new(),
         }
     }
 
     /// All BAR0 registers as after power-on; queues are the caller's to empty first.
     pub(super) fn reset_registers(&mut self) {
         self.registers = Registers { cmdstatus: cmdstatus::OK, ..Registers::default() };
+        self.last_entry.clear();
         for wq in &mut self.wqs {
             wq.config = [0; WQCFG_DWORDS];
             wq.state = wqcfg::STATE_DISABLED;
@@ -214,6 +233,28 @@ impl State {
     /// `job` stops waiting for the event log: the device is going down, or the job is being aborted.
     pub(super) fn gives_up(&self, job: &Job) -> bool {
         self.command.as_ref().is_some_and(|command| command.abandons(job.current()))
+    }
+
+    /// An entry of `job` goes to the tail, which has not moved yet.
+    pub(super) fn entry_written(&mut self, job: &Job) {
+        let first_unread = self.first_unread();
+        // At most one a slot of the log is kept.
+        self.last_entry.retain(|_, number| *number >= first_unread);
+        self.last_entry.insert((job.wq, job.pasid), self.log_written);
+        self.log_written += 1;
+    }
+
+    /// An entry of the PASID and WQ of `job` is still in the log.
+    pub(super) fn undelivered(&self, job: &Job) -> bool {
+        let last = self.last_entry.get(&(job.wq, job.pasid));
+        last.is_some_and(|number| *number >= self.first_unread())
+    }
+
+    /// The number of the entry at the head.
+    fn first_unread(&self) -> u64 {
+        let r = &self.registers;
+        let size = r.log_size().max(1);
+        self.log_written.saturating_sub(u64::from((r.tail + size - r.head % size) % size))
     }
 
     pub(super) fn event_log_status(&self) -> u64 {

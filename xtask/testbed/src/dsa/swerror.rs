@@ -5,7 +5,7 @@
 use dsascope_common::hw::regs::{genctrl, intcause};
 
 use super::DsaDevice;
-use super::engine::Report;
+use super::completion::Report;
 use super::state::Job;
 use crate::truth::Event;
 

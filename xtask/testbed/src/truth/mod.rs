@@ -13,6 +13,9 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dsa::{Injection, ResetType};
+use crate::vtd::ResponseCode;
+
 /// Bytes held back before a write to the file; a mark, a read and the end flush.
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -37,6 +40,34 @@ pub enum Event {
         flags: u32,
         cr_address: u64,
         batch_index: Option<u16>,
+        /// Of an element: the batch's identifier and how often the device had handed that one out before.
+        batch_id: Option<u8>,
+        batch_generation: Option<u64>,
+    },
+    /// A batch got an identifier and begins. `generation` counts the uses of the identifier from 0: with it, a batch has a name
+    /// that no other batch of the device has.
+    BatchBegin {
+        device: String,
+        engine: u8,
+        wq: u8,
+        pasid: Option<u32>,
+        batch_id: u8,
+        generation: u64,
+        descriptors: u32,
+        cr_address: u64,
+    },
+    /// The batch's own completion record was written, or its event-log entry was, or neither was asked for (see `told`); the
+    /// identifier is free again. `status`, `result` and `completed` are the device's, before the driver changes the record.
+    BatchEnd {
+        device: String,
+        wq: u8,
+        pasid: Option<u32>,
+        batch_id: u8,
+        generation: u64,
+        status: u8,
+        result: u8,
+        completed: u32,
+        told: Told,
     },
     /// The device wrote a completion record itself.
     CompletionRecord { device: String, wq: u8, pasid: Option<u32>, address: u64, status: u8 },
@@ -51,6 +82,8 @@ pub enum Event {
         fault_addr: u64,
         batch: bool,
         batch_id: u8,
+        /// With `batch`, or an entry 0x27: which use of the identifier.
+        batch_generation: Option<u64>,
         batch_index: u16,
         raw: String,
     },
@@ -62,12 +95,20 @@ pub enum Event {
     Command { device: String, code: u32, operand: u32, status: u32 },
     /// The driver moved the event log's head.
     Head { device: String, head: u32 },
-    /// An engine waited for a free event-log slot.
-    EngineBlocked { device: String, engine: u8, blocked_ns: u64 },
+    /// An engine waited, and with it all descriptors that it might have served.
+    EngineBlocked { device: String, engine: u8, cause: BlockCause, blocked_ns: u64 },
+    /// An engine asked for the page at `address`. The engine serves nothing until it has its answer, see `engine_blocked`.
+    PageRequest { device: String, engine: u8, wq: u8, pasid: u32, address: u64, write: bool, group: u16 },
+    /// The answer to the request of `group`; the unit itself says invalid when the guest lets the function not ask.
+    PageResponse { device: String, pasid: Option<u32>, group: u16, code: ResponseCode },
     /// A descriptor was thrown away.
     Dropped { device: String, wq: u8, pasid: Option<u32>, reason: DropReason },
     /// An event-log entry was given up because a command or reset ended the wait for a slot.
     EntryAbandoned { device: String, wq: u8, pasid: Option<u32>, error: u8 },
+    /// A test made something go wrong.
+    Injected { device: String, injection: Injection },
+    /// The device stopped until `reset`; what it had accepted is lost.
+    Halt { device: String, reset: ResetType },
     /// All registers went back to their defaults.
     Reset { device: String },
     /// A line of the runner's, to tell scenarios of one boot apart.
@@ -83,36 +124,78 @@ pub enum DropReason {
     WqFull,
     /// Queued when an abort, a reset or a disable came.
     Aborted,
+    /// Queued when the device halted.
+    Halted,
     /// A slot of the portal was written again before it held a whole descriptor.
     Torn,
+}
+
+/// What an engine waits for while it serves nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BlockCause {
+    /// A free slot of the event log.
+    EventLogFull,
+    /// A batch identifier: all were in use.
+    BatchIdentifier,
+    /// The answer to a page request.
+    PageRequest,
+}
+
+/// How the end of a descriptor was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    /// Nobody asked and all was well, or a reset came.
+    Nothing,
+    /// By a completion record that the device wrote.
+    Record,
+    /// By an event-log entry with a completion record for the driver to write.
+    LogRecord,
+    /// By an event-log entry without one, because the descriptor named no place for it.
+    Log,
+    /// By SWERROR, because the event log is off.
+    Register,
 }
 
 /// Lines written so far, by kind; cheap to read while the devices run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
     pub descriptors: u64,
+    pub batches: u64,
     pub completion_records: u64,
     pub event_log_entries: u64,
     pub software_errors: u64,
+    /// Of those, the ones that found SWERROR occupied: only its overflow bit tells of them.
+    pub software_errors_dropped: u64,
     pub interrupts: u64,
     pub commands: u64,
     pub dropped: u64,
     pub entries_abandoned: u64,
     /// Nanoseconds that engines waited for event-log slots.
     pub blocked_ns: u64,
+    pub halts: u64,
+    pub page_requests: u64,
+    /// Nanoseconds that engines waited for answers to page requests.
+    pub stalled_ns: u64,
 }
 
 #[derive(Debug, Default)]
 struct AtomicCounters {
     descriptors: AtomicU64,
+    batches: AtomicU64,
     completion_records: AtomicU64,
     event_log_entries: AtomicU64,
     software_errors: AtomicU64,
+    software_errors_dropped: AtomicU64,
     interrupts: AtomicU64,
     commands: AtomicU64,
     dropped: AtomicU64,
     entries_abandoned: AtomicU64,
     blocked_ns: AtomicU64,
+    halts: AtomicU64,
+    page_requests: AtomicU64,
+    stalled_ns: AtomicU64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -216,19 +299,27 @@ impl Truth {
         let get = |a: &AtomicU64| a.load(Ordering::Relaxed);
         Counters {
             descriptors: get(&c.descriptors),
+            batches: get(&c.batches),
             completion_records: get(&c.completion_records),
             event_log_entries: get(&c.event_log_entries),
             software_errors: get(&c.software_errors),
+            software_errors_dropped: get(&c.software_errors_dropped),
             interrupts: get(&c.interrupts),
             commands: get(&c.commands),
             dropped: get(&c.dropped),
             entries_abandoned: get(&c.entries_abandoned),
             blocked_ns: get(&c.blocked_ns),
+            halts: get(&c.halts),
+            page_requests: get(&c.page_requests),
+            stalled_ns: get(&c.stalled_ns),
         }
     }
 
     fn count(&self, event: &Event) {
         let c = &self.counters;
+        if let Event::SoftwareError { held: false, .. } = event {
+            c.software_errors_dropped.fetch_add(1, Ordering::Relaxed);
+        }
         let (counter, by) = match event {
             Event::Descriptor { .. } => (&c.descriptors, 1),
             Event::CompletionRecord { .. } => (&c.completion_records, 1),
@@ -238,8 +329,22 @@ impl Truth {
             Event::Command { .. } => (&c.commands, 1),
             Event::Dropped { .. } => (&c.dropped, 1),
             Event::EntryAbandoned { .. } => (&c.entries_abandoned, 1),
-            Event::EngineBlocked { blocked_ns, .. } => (&c.blocked_ns, *blocked_ns),
-            Event::Head { .. } | Event::Reset { .. } | Event::Mark { .. } => return,
+            Event::EngineBlocked { cause: BlockCause::EventLogFull, blocked_ns, .. } => {
+                (&c.blocked_ns, *blocked_ns)
+            }
+            Event::EngineBlocked { cause: BlockCause::PageRequest, blocked_ns, .. } => {
+                (&c.stalled_ns, *blocked_ns)
+            }
+            Event::BatchBegin { .. } => (&c.batches, 1),
+            Event::PageRequest { .. } => (&c.page_requests, 1),
+            Event::Halt { .. } => (&c.halts, 1),
+            Event::EngineBlocked { .. }
+            | Event::PageResponse { .. }
+            | Event::Injected { .. }
+            | Event::BatchEnd { .. }
+            | Event::Head { .. }
+            | Event::Reset { .. }
+            | Event::Mark { .. } => return,
         };
         counter.fetch_add(by, Ordering::Relaxed);
     }

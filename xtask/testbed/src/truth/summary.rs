@@ -62,6 +62,12 @@ pub fn summarise(lines: &[Line]) -> BTreeMap<Key, Counts> {
             Event::Interrupt { .. }
             | Event::Command { .. }
             | Event::Head { .. }
+            | Event::BatchBegin { .. }
+            | Event::PageRequest { .. }
+            | Event::Injected { .. }
+            | Event::Halt { .. }
+            | Event::PageResponse { .. }
+            | Event::BatchEnd { .. }
             | Event::EngineBlocked { .. }
             | Event::Reset { .. }
             | Event::Mark { .. } => {}
@@ -89,6 +95,7 @@ mod tests {
                 fault_addr: 0,
                 batch: false,
                 batch_id: 0,
+                batch_generation: None,
                 batch_index: 0,
                 raw: String::new(),
             })

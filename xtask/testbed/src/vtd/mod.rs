@@ -3,19 +3,23 @@
 //!
 //! The unit is a PCI device whose BAR0 is the register page, because the hypervisor has no remapping unit that devices outside
 //! of its process could use.
-//! Not modelled: second-stage and nested translation, 5-level paging, interrupt remapping, fault recording registers, the page
-//! request queue (its registers are there, nothing is queued yet), caches (each access walks the tables, so that an
-//! invalidation has nothing to drop; it waits for accesses under way).
+//! Not modelled: second-stage and nested translation, 5-level paging, interrupt remapping, fault recording registers, caches (each
+//! access walks the tables, so that an invalidation has nothing to drop; it waits for accesses under way).
 
 pub mod dmar;
+mod message;
+mod page_request;
 mod regs;
 mod walk;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
-pub use regs::Registers;
+pub use message::{MessagePort, MessageServer, Messages};
+pub use page_request::{GROUP_MASK, Message, PageRequest, PageResponse, Posted, ResponseCode};
+pub use regs::{Effects, Registers};
 pub use walk::{Access, WalkError, WalkFault};
 
 use crate::memory::GuestMemory;
@@ -50,6 +54,10 @@ impl Translation {
         then(physical)
     }
 
+    fn page_requests_enabled(&self, memory: &GuestMemory, source: u16) -> bool {
+        walk::page_requests_enabled(memory, self.root.load(Ordering::Acquire), source)
+    }
+
     fn set_root(&self, root: u64) {
         self.root.store(root, Ordering::Release);
     }
@@ -67,8 +75,12 @@ struct BarWatch {
     changed: Condvar,
 }
 
+/// Takes the answers to its page requests.
+pub trait Requester: Send + Sync {
+    fn page_response(&self, response: PageResponse);
+}
+
 /// The unit as a vfio-user endpoint.
-#[derive(Debug)]
 pub struct Unit {
     machine: Arc<Machine>,
     translation: Arc<Translation>,
@@ -78,11 +90,20 @@ pub struct Unit {
     bar_written: AtomicU64,
     bar: BarWatch,
     interrupts: EventFds,
+    messages: Arc<dyn Messages>,
+    /// By bus, device and function.
+    requesters: Mutex<HashMap<u16, Weak<dyn Requester>>>,
+}
+
+impl std::fmt::Debug for Unit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unit").finish_non_exhaustive()
+    }
 }
 
 impl Unit {
     #[must_use]
-    pub fn new(machine: Arc<Machine>) -> Self {
+    pub fn new(machine: Arc<Machine>, messages: Arc<dyn Messages>) -> Self {
         Self {
             machine,
             translation: Arc::default(),
@@ -91,6 +112,44 @@ impl Unit {
             bar_written: AtomicU64::new(0),
             bar: BarWatch::default(),
             interrupts: EventFds::new(0),
+            messages,
+            requesters: Mutex::default(),
+        }
+    }
+
+    /// Who gets the answers for function `source`.
+    pub fn attach(&self, source: u16, requester: Weak<dyn Requester>) {
+        self.requesters.lock().unwrap_or_else(PoisonError::into_inner).insert(source, requester);
+    }
+
+    /// A page request of `source`. The answer may come before this returns.
+    pub fn request_page(&self, source: u16, request: PageRequest) -> Posted {
+        let memory = &self.machine.memory;
+        if !self.translation.page_requests_enabled(memory, source) {
+            return Posted::Refused;
+        }
+        let mut registers = self.registers.lock().unwrap_or_else(PoisonError::into_inner);
+        let (posted, message) = registers.post(memory, source, request);
+        drop(registers);
+        self.apply(Effects { message, ..Effects::default() });
+        posted
+    }
+
+    /// What a register access set off, outside of the registers' lock.
+    fn apply(&self, effects: Effects) {
+        for response in effects.responses {
+            let requesters = self.requesters.lock().unwrap_or_else(PoisonError::into_inner);
+            let requester = requesters.get(&response.source).and_then(Weak::upgrade);
+            drop(requesters);
+            match requester {
+                Some(requester) => requester.page_response(response),
+                None => log::debug!("{response:?} for nobody"),
+            }
+        }
+        if let Some(message) = effects.message
+            && !self.messages.send(message)
+        {
+            log::warn!("page requests are pending and {message:x?} went nowhere");
         }
     }
 
@@ -169,7 +228,9 @@ impl Endpoint for Unit {
         match region {
             Region::Bar0 => {
                 let mut registers = self.registers.lock().unwrap_or_else(PoisonError::into_inner);
-                registers.write(offset, from, &self.machine.memory, &self.translation);
+                let effects = registers.write(offset, from, &self.machine.memory, &self.translation);
+                drop(registers);
+                self.apply(effects);
             }
             Region::Config => self.config_written(offset, from),
             Region::Bar2 => {}

@@ -1,8 +1,11 @@
-//! The VT-d register page: capabilities, global commands, queued invalidation.
+//! The VT-d register page: capabilities, global commands, queued invalidation. The page request queue's part is in [`super::page_request`].
 //!
 //! Owns: register values and the invalidation queue. Refuses: interpreting what is invalidated (nothing is cached).
 //! Register offsets are those of the VT-d specification; names in comments.
 
+use std::collections::HashMap;
+
+use super::page_request::{Message, PageResponse};
 use crate::memory::GuestMemory;
 use crate::vtd::Translation;
 
@@ -22,8 +25,8 @@ const QUEUE_TAIL: usize = 0x88;
 const QUEUE_ADDRESS: usize = 0x90;
 const INVALIDATION_STATUS: usize = 0x9c;
 const INVALIDATION_EVENT_CONTROL: usize = 0xa0;
-const PAGE_REQUEST_STATUS: usize = 0xdc;
-const PAGE_REQUEST_EVENT_CONTROL: usize = 0xe0;
+pub(super) const PAGE_REQUEST_STATUS: usize = 0xdc;
+pub(super) const PAGE_REQUEST_EVENT_CONTROL: usize = 0xe0;
 /// Fault recording registers (CAP.FRO points here); always empty.
 const FAULT_RECORDS: usize = 0x220;
 /// IVA, then IOTLB (ECAP.IRO points here).
@@ -64,11 +67,20 @@ const EXTENDED_CAPABILITIES: u64 = 1 // C: coherent
 #[derive(Debug)]
 pub struct Registers {
     bytes: [u8; BYTES],
+    /// Page requests that found no room, by function and group, with their PASID.
+    pub(super) overflowed: HashMap<(u16, u16), u32>,
+}
+
+/// What a register write sets off outside of the unit.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub responses: Vec<PageResponse>,
+    pub message: Option<Message>,
 }
 
 impl Default for Registers {
     fn default() -> Self {
-        let mut registers = Self { bytes: [0; BYTES] };
+        let mut registers = Self { bytes: [0; BYTES], overflowed: HashMap::new() };
         registers.set_u32(VERSION, VERSION_6_0);
         registers.set_u64(CAP, CAPABILITIES);
         registers.set_u64(ECAP, EXTENDED_CAPABILITIES);
@@ -80,19 +92,19 @@ impl Default for Registers {
 }
 
 impl Registers {
-    fn u32(&self, at: usize) -> u32 {
+    pub(super) fn u32(&self, at: usize) -> u32 {
         self.bytes[at..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b))
     }
 
-    fn u64(&self, at: usize) -> u64 {
+    pub(super) fn u64(&self, at: usize) -> u64 {
         self.bytes[at..].first_chunk().map_or(0, |b| u64::from_le_bytes(*b))
     }
 
-    fn set_u32(&mut self, at: usize, value: u32) {
+    pub(super) fn set_u32(&mut self, at: usize, value: u32) {
         self.bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
     }
 
-    fn set_u64(&mut self, at: usize, value: u64) {
+    pub(super) fn set_u64(&mut self, at: usize, value: u64) {
         self.bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
     }
 
@@ -104,23 +116,36 @@ impl Registers {
     }
 
     /// A write by the guest, with what it sets off.
-    pub fn write(&mut self, offset: u64, data: &[u8], memory: &GuestMemory, translation: &Translation) {
+    pub fn write(
+        &mut self,
+        offset: u64,
+        data: &[u8],
+        memory: &GuestMemory,
+        translation: &Translation,
+    ) -> Effects {
+        let mut effects = Effects::default();
         let at = offset as usize;
         let word = match data.len() {
             4 if at.is_multiple_of(4) => {
                 data.first_chunk().map_or(0, |b: &[u8; 4]| u64::from(u32::from_le_bytes(*b)))
             }
             8 if at.is_multiple_of(8) => data.first_chunk().map_or(0, |b| u64::from_le_bytes(*b)),
-            _ => return,
+            _ => return effects,
         };
         if at + data.len() > BYTES {
-            return;
+            return effects;
         }
         let top_bit = 1u64 << (data.len() * 8 - 1);
         match at {
             GLOBAL_COMMAND => self.global_command(word as u32, translation),
             VERSION..GLOBAL_COMMAND | GLOBAL_STATUS | QUEUE_HEAD..QUEUE_TAIL => {}
-            FAULT_STATUS | INVALIDATION_STATUS | PAGE_REQUEST_STATUS => {
+            PAGE_REQUEST_STATUS => effects.responses = self.clear_page_status(word as u32),
+            // With eight bytes, the data too.
+            PAGE_REQUEST_EVENT_CONTROL => {
+                self.store(at + 4, data.len() - 4, word >> 32);
+                effects.message = self.write_page_event_control(word as u32);
+            }
+            FAULT_STATUS | INVALIDATION_STATUS => {
                 self.set_u32(at, self.u32(at) & !(word as u32));
             }
             CONTEXT_COMMAND..FAULT_STATUS => {
@@ -143,10 +168,11 @@ impl Registers {
             _ => {
                 self.store(at, data.len(), word);
                 if at == QUEUE_TAIL && self.u32(GLOBAL_STATUS) & QUEUE_ENABLE != 0 {
-                    self.run_queue(memory, translation);
+                    effects.responses = self.run_queue(memory, translation);
                 }
             }
         }
+        effects
     }
 
     fn store(&mut self, at: usize, bytes: usize, word: u64) {
@@ -172,9 +198,10 @@ impl Registers {
     }
 
     /// Take descriptors from head to tail. Waits store their status; all others are done once accesses under way are.
-    fn run_queue(&mut self, memory: &GuestMemory, translation: &Translation) {
+    fn run_queue(&mut self, memory: &GuestMemory, translation: &Translation) -> Vec<PageResponse> {
         const WIDE: u64 = 1 << 11;
         const WAIT: u64 = 5;
+        const PAGE_GROUP_RESPONSE: u64 = 9;
         const STATUS_WRITE: u64 = 1 << 5;
         const TYPES: std::ops::RangeInclusive<u64> = 1..=0xa;
         let address = self.u64(QUEUE_ADDRESS);
@@ -185,6 +212,7 @@ impl Registers {
         let tail = within(self.u64(QUEUE_TAIL));
         let mut head = within(self.u64(QUEUE_HEAD));
         let mut drained = false;
+        let mut responses = Vec::new();
         while head != tail && self.u32(FAULT_STATUS) & QUEUE_ERROR == 0 {
             let at = base.wrapping_add(head);
             let words = memory.load_u64(at).and_then(|low| Ok((low, memory.load_u64(at + 8)?)));
@@ -196,6 +224,10 @@ impl Registers {
                         drained = true;
                     }
                     low & STATUS_WRITE == 0 || memory.store_u32(high & !3, (low >> 32) as u32).is_ok()
+                }
+                (Ok((low, high)), Ok(PAGE_GROUP_RESPONSE)) => {
+                    responses.push(PageResponse::from_words(low, high));
+                    true
                 }
                 (Ok(_), Ok(kind)) => {
                     drained = false;
@@ -210,5 +242,6 @@ impl Registers {
             head = (head + step) % bytes;
         }
         self.set_u64(QUEUE_HEAD, head);
+        responses
     }
 }

@@ -62,22 +62,46 @@ pub enum WalkError {
     Memory(#[from] MemoryError),
 }
 
+impl WalkError {
+    /// A page request may help: the tables are there, the page is not, or not for this access.
+    #[must_use]
+    pub fn can_be_served(self) -> bool {
+        use WalkFault::{NotPresent, NotWritable, UserBit};
+        matches!(self, Self::Fault { fault: NotPresent(_) | NotWritable(_) | UserBit(_), .. })
+    }
+}
+
+/// The context entry of `source`, if it is present, and its address.
+fn context(
+    memory: &GuestMemory,
+    root: u64,
+    source: u16,
+) -> Result<Result<(u64, u64), WalkFault>, MemoryError> {
+    if root == 0 {
+        return Ok(Err(WalkFault::NoRootTable));
+    }
+    let (bus, devfn) = (u64::from(source >> 8), u64::from(source & 0xff));
+    let root_entry = memory.load_u64((root & ADDRESS) + bus * 16 + (devfn >> 7) * 8)?;
+    if root_entry & PRESENT == 0 {
+        return Ok(Err(WalkFault::RootEntry));
+    }
+    let at = (root_entry & ADDRESS) + (devfn & 0x7f) * 32;
+    let entry = memory.load_u64(at)?;
+    Ok(if entry & PRESENT == 0 { Err(WalkFault::ContextEntry) } else { Ok((entry, at)) })
+}
+
+/// The guest lets `source` send page requests (PRE).
+pub(super) fn page_requests_enabled(memory: &GuestMemory, root: u64, source: u16) -> bool {
+    matches!(context(memory, root, source), Ok(Ok((entry, _))) if entry >> 4 & 1 != 0)
+}
+
 /// Physical address of `access`, with accessed and dirty bits set on the way as a CPU would.
 pub(super) fn walk(memory: &GuestMemory, root: u64, access: Access) -> Result<u64, WalkError> {
     let fail = |fault| Err(WalkError::Fault { address: access.address, fault });
-    if root == 0 {
-        return fail(WalkFault::NoRootTable);
-    }
-    let (bus, devfn) = (u64::from(access.source >> 8), u64::from(access.source & 0xff));
-    let root_entry = memory.load_u64((root & ADDRESS) + bus * 16 + (devfn >> 7) * 8)?;
-    if root_entry & PRESENT == 0 {
-        return fail(WalkFault::RootEntry);
-    }
-    let context = (root_entry & ADDRESS) + (devfn & 0x7f) * 32;
-    let entry = memory.load_u64(context)?;
-    if entry & PRESENT == 0 {
-        return fail(WalkFault::ContextEntry);
-    }
+    let (entry, context) = match context(memory, root, access.source)? {
+        Ok(found) => found,
+        Err(fault) => return fail(fault),
+    };
     let pasid = match access.pasid {
         Some(_) if entry >> 3 & 1 == 0 => return fail(WalkFault::PasidsOff),
         Some(pasid) => u64::from(pasid),

@@ -68,6 +68,25 @@ fn an_entry_after_the_acknowledgement_raises_again() {
     assert_eq!(bench.read32(regs::INTCAUSE), 0x20);
 }
 
+#[test]
+fn the_largest_log_wraps_at_its_size() {
+    const SIZE: u64 = 65535;
+    let bench = Bench::running(Kind::Dsa, SIZE);
+    for i in 0..SIZE - 1 {
+        bench.execute(descriptor(opcode::NOOP, 0x40_0000 + i * 32));
+    }
+    assert_eq!(bench.head_tail(), (0, SIZE - 1));
+    assert!(bench.device.state().registers.log_full());
+    assert_eq!(drain_as_driver(&bench, SIZE).len() as u64, SIZE - 1);
+    for i in 0..3 {
+        bench.execute(descriptor(opcode::NOOP, i * 32));
+    }
+    assert_eq!(bench.head_tail(), (SIZE - 1, 2));
+    assert_eq!(drain_as_driver(&bench, SIZE), [0, 32, 64]);
+    let past = bench.memory.peek(None, LOG + SIZE * 64, 64);
+    assert_eq!(past, [0; 64], "nothing behind the last slot");
+}
+
 /// A running log of 64 that holds 63 entries, and an engine that waits with the next.
 fn full() -> (Bench, JoinHandle<bool>) {
     let bench = Bench::running(Kind::Dsa, 64);

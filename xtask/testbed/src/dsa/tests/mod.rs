@@ -1,24 +1,46 @@
 //! A device on a bench: memory with a tiny page table, interrupts that are counted, truth kept in memory. Engines run only when
 //! a test steps them.
+//!
+//! | behaviour | tests |
+//! |---|---|
+//! | engines and groups, priorities | `execution::priorities_share_an_engine`, `event_log::engines_of_a_started_device_serve_all_wqs` |
+//! | an engine that waits is occupied | `paging::an_engine_that_waits_is_occupied` |
+//! | block on fault, page requests | `paging`, `crate::vtd::tests::page_requests` |
+//! | batch | `batch` |
+//! | drain | `drain`, `commands::drain_is_active_until_earlier_descriptors_are_done` |
+//! | event log | `event_log` |
+//! | SWERROR | `execution::errors_go_to_swerror_when_the_log_is_off`, `batch::without_an_event_log_swerror_tells_and_the_record_is_written` |
+//! | halt and reset, disabling under load, faults on demand | `halt` |
+//! | submission | `execution::full_disabled_and_torn_submissions_are_dropped`, `execution::shared_wqs_answer_retry_at_their_threshold` |
+//! | devices of both kinds | `mixed` |
+//! | whatever a guest does | `fuzz`, `stress` |
 
+mod batch;
 mod commands;
+mod drain;
 mod event_log;
 mod execution;
 mod fuzz;
+mod halt;
+mod mixed;
+mod paging;
 mod resume;
+mod stress;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use dsascope_common::hw::descriptor::{Descriptor, flags};
 use dsascope_common::hw::regs::{self, command, gencfg, genctrl, grpcfg, portal, wqcfg};
 use zerocopy::IntoBytes;
 
-use super::host::{Dma, DmaFault, Host, Interrupts};
+use super::host::{Dma, DmaFault, Host, Interrupts, PageRequests};
 use super::regs::{GRPCFG, WQCFG};
 use super::*;
 use crate::truth::{Line, Truth};
-use crate::vtd::{WalkError, WalkFault};
+use crate::vtd::{PageRequest, Posted, ResponseCode, WalkError, WalkFault};
 
 pub(super) const PAGE: u64 = 4096;
 pub(super) const CR: u32 = flags::CRAV | flags::RCR;
@@ -39,6 +61,10 @@ impl Memory {
     pub(super) fn map(&self, pasid: Option<u32>, address: u64, writable: bool) {
         let mut pages = self.pages.lock().unwrap();
         pages.entry((pasid, address / PAGE)).or_insert_with(|| (vec![0; PAGE as usize], true)).1 = writable;
+    }
+
+    pub(super) fn unmap(&self, pasid: Option<u32>, address: u64) {
+        self.pages.lock().unwrap().remove(&(pasid, address / PAGE));
     }
 
     /// As software: permissions do not matter, pages appear.
@@ -99,38 +125,99 @@ impl Interrupts for Vectors {
     }
 }
 
+/// How page requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The page appears, writable.
+    Serve,
+    Reply(ResponseCode),
+    /// Later, by the test.
+    Hold,
+    Refuse,
+}
+
+/// The guest's page request handler: answers as told, and serves when told nothing.
+#[derive(Debug, Default)]
+pub(super) struct Pager {
+    pub(super) answers: Mutex<VecDeque<Answer>>,
+    pub(super) seen: Mutex<Vec<PageRequest>>,
+    /// Hold what no answer was told for, instead of serving it.
+    pub(super) hold: AtomicBool,
+    memory: Arc<Memory>,
+    device: Mutex<Weak<DsaDevice>>,
+}
+
+impl PageRequests for Pager {
+    fn request(&self, request: PageRequest) -> Posted {
+        self.seen.lock().unwrap().push(request);
+        let answer = self.answers.lock().unwrap().pop_front();
+        let hold = self.hold.load(Ordering::Relaxed);
+        let answer = answer.unwrap_or(if hold { Answer::Hold } else { Answer::Serve });
+        let code = match answer {
+            Answer::Serve => {
+                self.memory.map(Some(request.pasid), request.address, true);
+                ResponseCode::Success
+            }
+            Answer::Reply(code) => code,
+            Answer::Hold => return Posted::Queued,
+            Answer::Refuse => return Posted::Refused,
+        };
+        let device = self.device.lock().unwrap().upgrade().unwrap();
+        device.page_response(Some(request.pasid), request.group, code);
+        Posted::Queued
+    }
+}
+
 pub(super) struct Bench {
     pub device: Arc<DsaDevice>,
     pub memory: Arc<Memory>,
+    pub pager: Arc<Pager>,
     vectors: Arc<Vectors>,
-    truth: Arc<Truth>,
+    pub truth_log: Arc<Truth>,
 }
 
 impl Bench {
-    /// After power-on, with bus mastering and PASIDs on.
+    /// After power-on, with bus mastering, PASIDs and page requests on.
     pub(super) fn new(kind: Kind) -> Self {
-        let (memory, vectors) = (Arc::<Memory>::default(), Arc::<Vectors>::default());
-        let truth = Arc::new(Truth::in_memory());
+        Self::with(DeviceConfig { kind, ..DeviceConfig::default() })
+    }
+
+    pub(super) fn with(config: DeviceConfig) -> Self {
+        Self::on("dsa0", config, Arc::default(), Arc::new(Truth::in_memory()))
+    }
+
+    /// A device in a machine that may have others.
+    pub(super) fn on(name: &str, config: DeviceConfig, memory: Arc<Memory>, truth: Arc<Truth>) -> Self {
+        let vectors = Arc::<Vectors>::default();
+        let pager = Arc::new(Pager { memory: Arc::clone(&memory), ..Pager::default() });
         let host = Host {
             dma: Arc::<Memory>::clone(&memory),
+            pages: Arc::<Pager>::clone(&pager),
             interrupts: Arc::<Vectors>::clone(&vectors),
             truth: Arc::clone(&truth),
         };
-        let device = Arc::new(DsaDevice::new("dsa0", kind, host));
+        let device = Arc::new(DsaDevice::new(name, config, host));
         device.write_config(4, &6u16.to_le_bytes());
         device.write_config(0x116, &[1, 0]);
-        Self { device, memory, vectors, truth }
+        device.write_config(0x124, &[1, 0]);
+        *pager.device.lock().unwrap() = Arc::downgrade(&device);
+        Self { device, memory, pager, vectors, truth_log: truth }
     }
 
     /// Group 0 with WQ 0 (dedicated, 16 entries, [`PASID`]), WQ 1 (no entries) and all engines, log of `size` entries, device and WQ enabled.
     pub(super) fn running(kind: Kind, size: u64) -> Self {
         let bench = Self::new(kind);
-        bench.event_log(size);
-        bench.group(0, 3, 0xf);
-        bench.wq(0, 16, dedicated());
-        assert_eq!(bench.command(command::ENABLE_DEVICE, 0), 0);
-        assert_eq!(bench.command(command::ENABLE_WQ, 0), 0);
+        bench.start(size);
         bench
+    }
+
+    /// What [`Bench::running`] does after power-on.
+    pub(super) fn start(&self, size: u64) {
+        self.event_log(size);
+        self.group(0, 3, 0xf);
+        self.wq(0, 16, dedicated());
+        assert_eq!(self.command(command::ENABLE_DEVICE, 0), 0);
+        assert_eq!(self.command(command::ENABLE_WQ, 0), 0);
     }
 
     pub(super) fn event_log(&self, size: u64) {
@@ -139,7 +226,10 @@ impl Bench {
         }
         self.write64(regs::EVLCFG, LOG);
         self.write64(regs::EVLCFG_SIZE, size);
-        self.write32(regs::GENCTRL, genctrl::EVENT_LOG_INTERRUPT | genctrl::SOFTWARE_ERROR_INTERRUPT);
+        self.write32(
+            regs::GENCTRL,
+            genctrl::EVENT_LOG_INTERRUPT | genctrl::SOFTWARE_ERROR_INTERRUPT | genctrl::HALT_INTERRUPT,
+        );
         self.write32(regs::GENCFG, gencfg::EVENT_LOG_ENABLE);
     }
 
@@ -224,11 +314,11 @@ impl Bench {
     }
 
     pub(super) fn truth(&self) -> Vec<Line> {
-        self.truth.lines()
+        self.truth_log.lines()
     }
 
     pub(super) fn counters(&self) -> crate::truth::Counters {
-        self.truth.counters()
+        self.truth_log.counters()
     }
 }
 
@@ -257,7 +347,7 @@ fn registers_read_as_announced() {
     assert_eq!(Bench::new(Kind::Iax).read64(regs::GENCAP) >> 13 & 3, 2);
     assert_eq!(bench.read64(regs::WQCAP) & 0xff_ffff, 8 << 16 | 128);
     assert_eq!((bench.read64(regs::GRPCAP) & 0xff, bench.read64(regs::ENGCAP) & 0xff), (4, 4));
-    assert_eq!(bench.read64(regs::OPCAP) & !(1 << 2), 0x1_00bf_07fb, "but for drain");
+    assert_eq!(bench.read64(regs::OPCAP), 0x1_00bf_07ff);
     assert_eq!(Bench::new(Kind::Iax).read64(regs::OPCAP + 8), 0b1_1100);
     assert_eq!(bench.read64(regs::TABLE_OFFSETS), 4 | 6 << 16 | 5 << 32);
     // an unaligned read across two registers
@@ -287,6 +377,7 @@ fn configuration_is_fixed_while_enabled() {
 #[test]
 fn configuration_space_has_what_the_driver_needs() {
     let bench = Bench::new(Kind::Dsa);
+    bench.device.write_config(0x124, &[0, 0]);
     let read = |at, n| {
         let mut bytes = vec![0; n];
         bench.device.read_config(at, &mut bytes);
