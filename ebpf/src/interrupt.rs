@@ -76,9 +76,7 @@ fn end() {
         return;
     }
     run.record.end_ns = now_ns();
-    let mut swerror = [0u64; 4];
-    // SAFETY: the destination is on the stack.
-    unsafe { read_into(&raw mut swerror, run.idxd + offset(&kernel::DEVICE_SW_ERR)) };
+    let swerror: [u64; 4] = read(run.idxd, &kernel::DEVICE_SW_ERR).unwrap_or(run.record.swerror);
     let last = &run.record.swerror;
     let changed =
         (swerror[0] ^ last[0]) | (swerror[1] ^ last[1]) | (swerror[2] ^ last[2]) | (swerror[3] ^ last[3]);

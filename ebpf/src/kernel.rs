@@ -69,6 +69,30 @@ pub unsafe fn read_into<T>(destination: *mut T, address: u64) -> bool {
     }
 }
 
+/// Sets fields to 0, each with a store of its own: left to itself the compiler makes one `memset` of neighbours, which is a loop over
+/// bytes here.
+macro_rules! clear {
+    ($place:expr; $($field:ident),+) => {
+        // SAFETY: fields of a place that may be written.
+        unsafe { $((&raw mut $place.$field).write_volatile(0);)+ }
+    };
+}
+pub(crate) use clear;
+
+/// Sets words to 0, as [`clear!`] does fields.
+///
+/// # Safety
+/// `words` must point into a live map value, 8-byte aligned.
+#[inline(always)]
+pub unsafe fn clear_words<const N: usize>(words: *mut [u64; N]) {
+    let mut n = 0;
+    while n < N {
+        // SAFETY: within the array, for which the caller vouches.
+        unsafe { words.cast::<u64>().add(n).write_volatile(0) };
+        n += 1;
+    }
+}
+
 /// What names a WQ, read from `struct idxd_wq`.
 #[derive(Clone, Copy)]
 pub struct Wq {

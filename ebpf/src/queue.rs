@@ -195,7 +195,10 @@ fn number(pointer: u64) -> Option<u64> {
 pub fn queued_btf(ctx: BtfTracePointContext) -> i32 {
     // (int req_cpu, struct pool_workqueue *pwq, struct work_struct *work)
     let work: u64 = ctx.arg(2);
-    if read::<u64>(work, &WORK_FUNC) == Some(WORK_FUNCTION.load())
+    // Straight from the pointer, whose type the verifier knows: this runs for every work item of the machine.
+    // SAFETY: the kernel's own work item; the offset is its member's.
+    let function = unsafe { ((work + offset(&WORK_FUNC)) as *const u64).read_volatile() };
+    if function == WORK_FUNCTION.load()
         && let Some(work) = number(work)
     {
         ran!(&ctx, QUEUED);

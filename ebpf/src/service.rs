@@ -70,16 +70,10 @@ fn start(work: u64) {
     }
     describe(fault, work);
     fault.started_ns = now;
-    fault.copy_start_ns = 0;
-    fault.copy_end_ns = 0;
-    fault.done_ns = 0;
-    fault.copy_addr = 0;
-    fault.copy_asked = 0;
-    fault.copy_done = 0;
-    fault.tgid = 0;
-    fault.counted_faults = 0;
-    fault.counted_failures = 0;
-    fault.delivered = [0; 64];
+    kernel::clear!(fault; copy_start_ns, copy_end_ns, done_ns, copy_addr, copy_asked, copy_done, tgid);
+    kernel::clear!(fault; counted_faults, counted_failures);
+    // SAFETY: a field of a live map value, at a multiple of 8.
+    unsafe { kernel::clear_words((&raw mut fault.delivered).cast::<[u64; 8]>()) };
     if fault.context.opened_ns == 0 {
         identify(fault, work);
     }

@@ -5,6 +5,18 @@ use dsascope_core::event::Hook;
 use dsascope_core::json::SummaryLine;
 use serde::Serialize;
 
+/// The hooks that run for each fault; the others run for a file, a command or what else is seldom.
+const FAULT_PATH: [Hook; 8] = [
+    Hook::InterruptStart,
+    Hook::Queued,
+    Hook::InterruptEnd,
+    Hook::ServiceStart,
+    Hook::Counter,
+    Hook::CopyStart,
+    Hook::CopyEnd,
+    Hook::ServiceEnd,
+];
+
 /// The kernel's header before each record in the ring (BPF_RINGBUF_HDR_SZ).
 const RING_HEADER_BYTES: u64 = 8;
 
@@ -49,6 +61,7 @@ pub(super) struct Traced {
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Bpf {
     pub(super) faults: u64,
+    /// Of the programs that run for each fault.
     pub(super) ns_per_fault: f64,
     /// Of records with what a fault causes: its own, its stages, its interrupt's.
     pub(super) ring_bytes_per_fault: f64,
@@ -63,7 +76,8 @@ pub(super) struct Program {
     pub(super) name: String,
     pub(super) runs: u64,
     pub(super) ns_per_run: f64,
-    pub(super) ns_per_fault: f64,
+    /// `None`: it does not run for each fault.
+    pub(super) ns_per_fault: Option<f64>,
     pub(super) verified_instructions: Option<u32>,
 }
 
@@ -132,12 +146,15 @@ impl Bpf {
                     name: program.name.clone(),
                     runs,
                     ns_per_run: run_ns as f64 / runs.max(1) as f64,
-                    ns_per_fault: per_fault(run_ns),
+                    ns_per_fault: program
+                        .hook
+                        .is_some_and(|hook| FAULT_PATH.contains(&hook))
+                        .then(|| per_fault(run_ns)),
                     verified_instructions: program.verified_instructions,
                 })
             })
             .collect();
-        programs.sort_by(|a, b| b.ns_per_fault.total_cmp(&a.ns_per_fault));
+        costliest_first(&mut programs);
         let kernel = &summary.ledger.kernel;
         let seen = kernel.seen;
         // Two of a fault's stages carry bytes: its hand-over and the start of its copy.
@@ -149,7 +166,7 @@ impl Bpf {
             + (seen.stage - payloads) * in_ring::<StageRecord>();
         Some(Self {
             faults,
-            ns_per_fault: programs.iter().map(|program| program.ns_per_fault).sum(),
+            ns_per_fault: programs.iter().filter_map(|program| program.ns_per_fault).sum(),
             ring_bytes_per_fault: per_fault(bytes),
             records_per_fault: per_fault(seen.fault + seen.interrupt + seen.stage),
             missed: summary.programs.iter().filter_map(|program| program.missed).sum(),
@@ -160,14 +177,23 @@ impl Bpf {
     fn take_quieter(&mut self, other: Self) {
         for program in &mut self.programs {
             let same = other.programs.iter().find(|same| same.name == program.name);
-            if let Some(same) = same.filter(|same| same.ns_per_fault < program.ns_per_fault) {
+            if let Some(same) = same.filter(|same| same.ns_per_run < program.ns_per_run) {
                 program.clone_from(same);
             }
         }
-        self.programs.sort_by(|a, b| b.ns_per_fault.total_cmp(&a.ns_per_fault));
-        self.ns_per_fault = self.programs.iter().map(|program| program.ns_per_fault).sum();
+        costliest_first(&mut self.programs);
+        self.ns_per_fault = self.programs.iter().filter_map(|program| program.ns_per_fault).sum();
         self.missed += other.missed;
     }
+}
+
+/// By their share in a fault, then those that have none by their run.
+fn costliest_first(programs: &mut [Program]) {
+    let cost = |program: &Program| (program.ns_per_fault.unwrap_or(-1.0), program.ns_per_run);
+    programs.sort_by(|a, b| {
+        let ((a, a_run), (b, b_run)) = (cost(a), cost(b));
+        b.total_cmp(&a).then(b_run.total_cmp(&a_run))
+    });
 }
 
 /// Bytes that a record takes in the ring.
@@ -195,7 +221,7 @@ mod tests {
             name: name.into(),
             runs: 10,
             ns_per_run: ns,
-            ns_per_fault: ns,
+            ns_per_fault: Some(ns),
             verified_instructions: None,
         };
         let bpf = |a: f64, b: f64, missed| Bpf {

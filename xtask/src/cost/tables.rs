@@ -42,7 +42,7 @@ pub(super) fn all(cost: &Cost, markdown: bool) -> String {
                     program.name.clone(),
                     program.runs.to_string(),
                     format!("{:.0}", program.ns_per_run),
-                    format!("{:.0}", program.ns_per_fault),
+                    program.ns_per_fault.map_or_else(|| "-".to_owned(), |ns| format!("{ns:.0}")),
                     program.verified_instructions.map_or_else(|| "-".to_owned(), |n| n.to_string()),
                 ]
             })
