@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use dsascope_guest::report::{KERNEL, KernelReport};
-use dsascope_guest::scenario::Scenario;
+use dsascope_guest::scenario::{Scenario, random};
 
 use crate::binaries::{TRACER, workspace};
 use crate::cli::TestArgs;
@@ -103,9 +103,10 @@ fn guest_tests(kernel: &str, arguments: &TestArgs, tally: &mut Tally) {
         Ok(tests) => tests,
         Err(error) => return tally.fail(&format!("{kernel}: the table of tests"), &error),
     };
-    let devices = match scenarios() {
-        Ok(all) => guest::devices(&all.into_iter().map(|(_, scenario)| scenario).collect::<Vec<_>>()),
-        Err(_) => 1,
+    let all = scenarios().map(|all| all.into_iter().map(|(_, scenario)| scenario).chain([random(0)]));
+    let devices = match all.and_then(|all| guest::devices(&all.collect::<Vec<_>>())) {
+        Ok(devices) => devices,
+        Err(error) => return tally.fail(&format!("{kernel}: the devices of the tests"), &error),
     };
     let settings = Settings {
         kernel: KernelSource::Version(kernel.to_owned()),

@@ -132,6 +132,7 @@ fn account() -> Account {
             selection: None,
         },
         faults: Some((1..=FAULTS).map(fault).collect()),
+        batches: Vec::new(),
         run: TracerReport::default(),
     }
 }
@@ -146,6 +147,7 @@ fn books() -> Books {
     };
     Books {
         device: BTreeMap::from([(key(), device)]),
+        blocked: BTreeMap::new(),
         tracer: Tracer::Traced(Box::new(account())),
         driver: vec![FileCounters {
             process: "load".into(),
@@ -163,14 +165,15 @@ fn books() -> Books {
                 device: "dsa0".into(),
                 work_queue: 1,
                 submitted: FAULTS,
-                absent: FAULTS - FAILED,
-                read_only: FAILED,
+                faults: FAULTS,
                 delivered: FAULTS - FAILED,
                 failed: FAILED,
                 ..ProcessReport::default()
             },
             exit_pending: false,
             records_per_descriptor: 1,
+            halted: false,
+            sees_all: false,
         }],
         kernel: KernelReport::default(),
     }
