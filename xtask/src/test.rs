@@ -78,6 +78,10 @@ fn table() -> Result<Vec<GuestTest>> {
 }
 
 impl GuestTest {
+    fn needs_new_machine(&self) -> bool {
+        matches!(&self.check, Check::Scenario(scenario) if scenario.needs_new_machine())
+    }
+
     fn run(&self, guest: &mut Guest) -> Result<()> {
         match &self.check {
             Check::Fixed(run) => run(guest),
@@ -129,11 +133,11 @@ fn guest_tests(kernel: &str, arguments: &TestArgs, tally: &mut Tally) {
         }
         .and_then(|mut guest| {
             test.run(&mut guest)?;
-            Ok(guest)
+            if test.needs_new_machine() { guest.shutdown(None).map(|()| None) } else { Ok(Some(guest)) }
         });
         match result {
             Ok(guest) => {
-                running = Some(guest);
+                running = guest;
                 tally.pass(&name, started.elapsed());
             }
             Err(error) => tally.fail(&name, &error),

@@ -206,7 +206,11 @@ pub fn compare(books: &Books) -> Comparison {
         rules(&mut row, account, device, &contexts, process);
         if let Some(deep) = &mut deep {
             let faults = deep.remove(&key).unwrap_or_default();
-            let missing = row.skipped.unwrap_or(0) + row.lost.unwrap_or(0);
+            let missing = if process.is_some_and(|process| process.halted) {
+                row.device_faults.saturating_sub(row.received.unwrap_or(0))
+            } else {
+                row.skipped.unwrap_or(0) + row.lost.unwrap_or(0)
+            };
             row.differences.extend(deep::compare(device, &faults, missing));
             let joined: Vec<_> = account
                 .map(|account| &account.batches)
@@ -309,7 +313,7 @@ fn take_driver(row: &mut Row, books: &Books, process: Option<&Process>, contexts
     row.driver_faults = figures.map(|figures| figures.0);
     row.driver_failures = figures.map(|figures| figures.1);
     row.driver_source = source;
-    if source == Source::NotReadable && !process.exit_pending {
+    if source == Source::NotReadable && !process.exit_pending && !process.halted {
         row.differ(
             Rule::Counters,
             "the driver's counters could not be read, though the process closed its file".into(),
@@ -335,6 +339,13 @@ fn rules(
     let device_faults = row.device_faults;
     if let Some(account) = account {
         match (row.queued, row.skipped) {
+            // The driver never read what was in the log of a device that was reset.
+            (queued, skipped) if process.is_some_and(|process| process.halted) => {
+                let handled = queued.unwrap_or(0) + skipped.unwrap_or(0);
+                if handled > device_faults {
+                    row.differ(Rule::Queued, format!("device {device_faults}, queued and skipped {handled}"));
+                }
+            }
             (queued, Some(skipped)) => row.equal(
                 Rule::Queued,
                 ("device", Some(device_faults)),
@@ -362,7 +373,7 @@ fn rules(
             (BATCH_EVL_ERR, contexts.iter().map(|c| c.totals.batch_faults).sum()),
             (DRAIN_EVL, contexts.iter().map(|c| c.totals.drains).sum()),
         ];
-        if row.skipped == Some(0) {
+        if row.skipped == Some(0) && !process.is_some_and(|process| process.halted) {
             for (code, served) in by_code {
                 let logged = device.faults.get(&code).copied().unwrap_or(0);
                 row.equal(
@@ -391,8 +402,9 @@ fn rules(
         ("counted failures", row.counted_failures),
         ("driver's failures", row.driver_failures),
     );
+    let halted = process.is_some_and(|process| process.halted);
     let skipped_at_most = if account.is_some() { row.skipped } else { Some(0) };
-    if row.driver_source == Source::Sysfs && skipped_at_most == Some(0) {
+    if row.driver_source == Source::Sysfs && skipped_at_most == Some(0) && !halted {
         let counted = device_faults - device.faults.get(&DRAIN_EVL).copied().unwrap_or(0);
         row.equal(
             Rule::Counters,

@@ -174,7 +174,11 @@ fn on_kernel(arguments: &Arguments, kernel: &str, scenarios: &[Scenario], report
         let name = guest.kernel.clone();
         let comparison = match result {
             Ok(comparison) => {
-                running = Some(guest);
+                if scenario.needs_new_machine() {
+                    guest.shutdown(None)?;
+                } else {
+                    running = Some(guest);
+                }
                 comparison
             }
             Err(error) => Comparison {

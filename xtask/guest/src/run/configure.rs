@@ -40,6 +40,9 @@ pub(crate) fn open_files_of(scenario: &Scenario, process: &Process) -> Vec<PathB
 }
 
 fn disable(device: &str, number: u16) -> anyhow::Result<()> {
+    if state(device)? == "halted" {
+        recover(device)?;
+    }
     for id in 0..WORK_QUEUES {
         let wq = sysfs::wq_name(number, id);
         if enabled(&wq)? {
@@ -53,7 +56,26 @@ fn disable(device: &str, number: u16) -> anyhow::Result<()> {
 }
 
 fn enabled(name: &str) -> anyhow::Result<bool> {
-    Ok(sysfs::read(&Path::new(sysfs::DEVICES).join(name).join("state"))? == "enabled")
+    Ok(state(name)? == "enabled")
+}
+
+fn state(name: &str) -> anyhow::Result<String> {
+    sysfs::read(&Path::new(sysfs::DEVICES).join(name).join("state"))
+}
+
+/// Brings a device back that an earlier scenario halted and the driver gave up: the driver leaves it, it is reset, the driver comes back.
+fn recover(device: &str) -> anyhow::Result<()> {
+    let at = Path::new(sysfs::DEVICES).join(device);
+    let what = || format!("resetting the halted {device}");
+    let real = at.canonicalize().with_context(what)?;
+    let function = real.parent().with_context(what)?;
+    let address = function.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let driver = Path::new("/sys/bus/pci/drivers/idxd");
+    sysfs::write(&driver.join("unbind"), &address).with_context(what)?;
+    sysfs::write(&function.join("reset"), "1").with_context(what)?;
+    sysfs::write(&driver.join("bind"), &address).with_context(what)?;
+    ensure!(at.exists(), "after its reset the halted {device} has another name");
+    Ok(())
 }
 
 fn configure_device(device: &Device, number: u16, at: &Path) -> anyhow::Result<()> {

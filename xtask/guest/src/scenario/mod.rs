@@ -373,6 +373,13 @@ impl Scenario {
         self.processes.iter().find(|process| process.name == name)
     }
 
+    /// Whether a device is left that only the machine's reset brings back.
+    #[must_use]
+    pub fn needs_new_machine(&self) -> bool {
+        let dead = |inject: &Inject| matches!(inject, Inject::Halt { reset: Reset::Warm | Reset::Cold, .. });
+        self.devices.iter().any(|device| device.injections.iter().any(dead))
+    }
+
     /// The WQ that a process uses; of a validated scenario there is one.
     #[must_use]
     pub fn work_queue_of(&self, process: &Process) -> Option<&WorkQueue> {
