@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use dsascope_guest::scenario::DeviceKind;
 
 use crate::rootfs::Extra;
 use crate::session::{KernelSource, Settings};
@@ -137,7 +138,7 @@ impl MachineArgs {
             qemu: self.own.qemu.clone(),
             cpus: self.cpus,
             memory_mib: self.memory,
-            devices: 1,
+            devices: vec![DeviceKind::Dsa],
             out: None,
             files: Vec::new(),
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use dsascope_guest::report::{KERNEL, KernelReport};
-use dsascope_guest::scenario::Scenario;
+use dsascope_guest::scenario::{Scenario, random};
 
 use crate::binaries::{TRACER, workspace};
 use crate::cli::TestArgs;
@@ -78,6 +78,10 @@ fn table() -> Result<Vec<GuestTest>> {
 }
 
 impl GuestTest {
+    fn needs_new_machine(&self) -> bool {
+        matches!(&self.check, Check::Scenario(scenario) if scenario.needs_new_machine())
+    }
+
     fn run(&self, guest: &mut Guest) -> Result<()> {
         match &self.check {
             Check::Fixed(run) => run(guest),
@@ -103,9 +107,10 @@ fn guest_tests(kernel: &str, arguments: &TestArgs, tally: &mut Tally) {
         Ok(tests) => tests,
         Err(error) => return tally.fail(&format!("{kernel}: the table of tests"), &error),
     };
-    let devices = match scenarios() {
-        Ok(all) => guest::devices(&all.into_iter().map(|(_, scenario)| scenario).collect::<Vec<_>>()),
-        Err(_) => 1,
+    let all = scenarios().map(|all| all.into_iter().map(|(_, scenario)| scenario).chain([random(0)]));
+    let devices = match all.and_then(|all| guest::devices(&all.collect::<Vec<_>>())) {
+        Ok(devices) => devices,
+        Err(error) => return tally.fail(&format!("{kernel}: the devices of the tests"), &error),
     };
     let settings = Settings {
         kernel: KernelSource::Version(kernel.to_owned()),
@@ -128,11 +133,11 @@ fn guest_tests(kernel: &str, arguments: &TestArgs, tally: &mut Tally) {
         }
         .and_then(|mut guest| {
             test.run(&mut guest)?;
-            Ok(guest)
+            if test.needs_new_machine() { guest.shutdown(None).map(|()| None) } else { Ok(Some(guest)) }
         });
         match result {
             Ok(guest) => {
-                running = Some(guest);
+                running = guest;
                 tally.pass(&name, started.elapsed());
             }
             Err(error) => tally.fail(&name, &error),
