@@ -99,8 +99,10 @@ pub(crate) unsafe fn forget_pages(address: u64, bytes: usize) -> Result<(), Erro
 /// # Safety
 /// `address` is mapped writable.
 pub(crate) unsafe fn bring_page(address: u64) {
+    // An exchange, as the processor writes in any case; an atomic operation that adds nothing is left out by the compiler.
     // SAFETY: the caller's promise; an atomic access, and one that changes nothing, as the device may use the page meanwhile.
-    unsafe { AtomicU8::from_ptr(address as *mut u8) }.fetch_or(0, Ordering::Relaxed);
+    let byte = unsafe { AtomicU8::from_ptr(address as *mut u8) };
+    let _ = byte.compare_exchange(0, 0, Ordering::Relaxed, Ordering::Relaxed);
 }
 
 /// What may be at an address that a descriptor names.
