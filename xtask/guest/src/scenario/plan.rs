@@ -159,9 +159,19 @@ impl Batch {
         self.records.cycle().into_iter().cycle().take(self.descriptors.into()).collect()
     }
 
-    /// Elements from `from` on, with the batch's own record like `own`; its list is all there when it is submitted a second time.
+    /// The first submission, with the batch's own record like `own`.
     #[must_use]
-    pub fn play(&self, from: u16, own: Habit, wq: &WorkQueue) -> Played {
+    pub fn play(&self, own: Habit, wq: &WorkQueue) -> Played {
+        self.run(0, self.list_absent_from.filter(|_| !wq.block_on_fault), own, wq)
+    }
+
+    /// The second, of the elements from `from` on: all of the list is there.
+    #[must_use]
+    pub fn play_rest(&self, from: u16, own: Habit, wq: &WorkQueue) -> Played {
+        self.run(from, None, own, wq)
+    }
+
+    fn run(&self, from: u16, list_ends: Option<u16>, own: Habit, wq: &WorkQueue) -> Played {
         let mut played = Played {
             faults: Faults::default(),
             records: Vec::new(),
@@ -169,7 +179,6 @@ impl Batch {
             record: None,
             noted: false,
         };
-        let list_ends = self.list_absent_from.filter(|_| from == 0 && !wq.block_on_fault);
         let (mut good, mut logged, mut end) = (true, false, None);
         for (index, habit) in (0..self.descriptors).zip(self.habits()).skip(from.into()) {
             if end.is_none() {
@@ -216,12 +225,12 @@ impl Batch {
 
     /// All its submissions.
     fn faults(&self, own: Habit, wq: &WorkQueue) -> Faults {
-        let first = self.play(0, own, wq);
+        let first = self.play(own, wq);
         let mut faults = first.faults;
         if let (Some(BatchRecord { status: status::BATCH_PAGE_FAULT, .. }), Some(from)) =
             (first.record, self.list_absent_from)
         {
-            faults += self.play(from, own, wq).faults;
+            faults += self.play_rest(from, own, wq).faults;
         }
         faults
     }
@@ -385,39 +394,43 @@ mod tests {
     fn a_batch_is_told_by_the_driver_once_an_element_is_in_the_log() {
         let plain = batch("descriptors = 4");
         let record = |status, result, completed| Some(BatchRecord { status, result, completed });
-        let played = plain.play(0, Habit::Resident, &wq(""));
+        let played = plain.play(Habit::Resident, &wq(""));
         assert_eq!((played.faults.total(), played.record), (0, record(1, 0, 4)));
-        assert_eq!(plain.play(0, Habit::Absent, &wq("")).faults.delivered, 1);
+        assert_eq!(plain.play(Habit::Absent, &wq("")).faults.delivered, 1);
         let delivered = batch("descriptors = 4\nrecords = { absent = 1, resident = 1 }");
-        let played = delivered.play(0, Habit::Resident, &wq(""));
+        let played = delivered.play(Habit::Resident, &wq(""));
         assert_eq!((played.faults.delivered, played.record), (3, record(1, 0, 4)));
         let lost = batch("descriptors = 4\nrecords = { absent = 1, unmapped = 1 }");
-        let played = lost.play(0, Habit::Resident, &wq(""));
+        let played = lost.play(Habit::Resident, &wq(""));
         assert_eq!((played.faults.delivered, played.faults.failed), (3, 2));
         assert_eq!((played.record, played.records.len()), (record(5, 1, 4), 2));
-        let unread = lost.play(0, Habit::ReadOnly, &wq(""));
+        let unread = lost.play(Habit::ReadOnly, &wq(""));
         assert_eq!((unread.faults.failed, unread.record), (3, None));
     }
 
     #[test]
     fn a_fence_stops_behind_a_fault_and_a_failure() {
         let fence = batch("descriptors = 6\nfence = 3\nrecords = { absent = 1, resident = 2 }");
-        let played = fence.play(0, Habit::Resident, &wq(""));
+        let played = fence.play(Habit::Resident, &wq(""));
         let stopped = Some(BatchRecord { status: 5, result: 1, completed: 3 });
         assert_eq!((played.record, played.not_started), (stopped, vec![3, 4, 5]));
         let failing = batch("descriptors = 6\nfence = 3\nfailing = 1");
-        let played = failing.play(0, Habit::Resident, &wq(""));
+        let played = failing.play(Habit::Resident, &wq(""));
         assert_eq!((played.record, played.records), (stopped, vec![(0, true), (1, false), (2, true)]));
-        let nothing = batch("descriptors = 6\nfence = 3").play(0, Habit::Resident, &wq(""));
+        let nothing = batch("descriptors = 6\nfence = 3").play(Habit::Resident, &wq(""));
         assert_eq!(nothing.record, Some(BatchRecord { status: 1, result: 0, completed: 6 }));
     }
 
     #[test]
     fn a_list_that_is_not_there_divides_a_batch() {
         let divided = batch("descriptors = 6\nlist_absent_from = 2\nrecords = { absent = 1 }");
-        let first = divided.play(0, Habit::Absent, &wq(""));
+        let first = divided.play(Habit::Absent, &wq(""));
         assert_eq!(first.record, Some(BatchRecord { status: 6, result: 0, completed: 2 }));
-        let rest = divided.play(2, Habit::Absent, &wq(""));
+        let all = batch("descriptors = 4\nlist_absent_from = 0");
+        assert_eq!(all.play(Habit::Resident, &wq("")).record.map(|r| (r.status, r.completed)), Some((6, 0)));
+        let whole = all.play_rest(0, Habit::Resident, &wq(""));
+        assert_eq!(whole.record.map(|r| (r.status, r.completed)), Some((1, 4)));
+        let rest = divided.play_rest(2, Habit::Absent, &wq(""));
         assert_eq!(rest.record, Some(BatchRecord { status: 1, result: 0, completed: 4 }));
         assert_eq!(divided.faults(Habit::Absent, &wq("")).delivered, 6 + 2);
     }
@@ -425,12 +438,12 @@ mod tests {
     #[test]
     fn without_a_request_the_driver_copies_what_it_patched_alone() {
         let silent = batch("descriptors = 2\nrecord_requested = false\nrecords = { absent = 1 }");
-        let played = silent.play(0, Habit::Resident, &wq(""));
+        let played = silent.play(Habit::Resident, &wq(""));
         assert_eq!((played.faults.delivered, played.faults.uncopied, played.record), (2, 1, None));
         let noted = batch("descriptors = 2\nrecord_requested = false\nrecords = { unmapped = 1 }");
-        let played = noted.play(0, Habit::Resident, &wq(""));
+        let played = noted.play(Habit::Resident, &wq(""));
         assert_eq!((played.faults.delivered, played.faults.failed, played.faults.uncopied), (1, 2, 0));
-        let quiet = batch("descriptors = 2\nrecord_requested = false").play(0, Habit::Absent, &wq(""));
+        let quiet = batch("descriptors = 2\nrecord_requested = false").play(Habit::Absent, &wq(""));
         assert_eq!((quiet.faults.total(), quiet.record), (0, None));
     }
 }

@@ -108,7 +108,7 @@ impl Slot {
             }
             (_, Some(batch), _) => {
                 work.requested = batch.record_requested;
-                let played = batch.play(0, habit, kit.wq);
+                let played = batch.play(habit, kit.wq);
                 sent.faults = played.faults;
                 Task::Batch(descriptor, played)
             }
@@ -266,7 +266,7 @@ impl Outstanding {
             news.wrong = Some(format!("batch {number} cannot be resumed after {c:x?}"));
             return Ok(());
         };
-        let played = plan.play(c.bytes_completed as u16, self.habit, kit.wq);
+        let played = plan.play_rest(c.bytes_completed as u16, self.habit, kit.wq);
         let work = Work { descriptor: rest, record: Some(self.record), requested: plan.record_requested };
         self.again(kit, c.fault_addr, work, played.faults, news)?;
         self.task = Task::Batch(rest, played);
