@@ -419,11 +419,11 @@ fn rules(
 
 fn workload(row: &mut Row, device: &DeviceAccount, process: &Process) {
     let report = &process.report;
-    row.equal(
-        Rule::Workload,
-        ("process submitted", Some(report.submitted)),
-        ("device took", Some(device.descriptors + device.refused)),
-    );
+    let took = device.descriptors + device.refused;
+    // While a halted device is being reset nobody is there to take a descriptor.
+    if !process.halted || took > report.submitted {
+        row.equal(Rule::Workload, ("process submitted", Some(report.submitted)), ("device took", Some(took)));
+    }
     row.equal(
         Rule::Workload,
         ("device refused", Some(device.other_entries)),

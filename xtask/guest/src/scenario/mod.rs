@@ -373,11 +373,11 @@ impl Scenario {
         self.processes.iter().find(|process| process.name == name)
     }
 
-    /// Whether a device is left that only the machine's reset brings back.
+    /// Whether a device is left that only the machine's reset brings back, or that the driver brings back at a time of its own.
     #[must_use]
     pub fn needs_new_machine(&self) -> bool {
-        let dead = |inject: &Inject| matches!(inject, Inject::Halt { reset: Reset::Warm | Reset::Cold, .. });
-        self.devices.iter().any(|device| device.injections.iter().any(dead))
+        let halts = |inject: &Inject| matches!(inject, Inject::Halt { .. });
+        self.devices.iter().any(|device| device.injections.iter().any(halts))
     }
 
     /// The WQ that a process uses; of a validated scenario there is one.
