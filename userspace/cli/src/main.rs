@@ -157,7 +157,7 @@ fn doctor(json: bool) -> Result<Code> {
         missing_capabilities: privileges::missing()?,
     };
     let checks = doctor::checks(&facts);
-    let report = if json { doctor::json(&facts, &checks) } else { doctor::text(&facts, &checks) };
+    let report = if json { doctor::json(&facts, &checks)? } else { doctor::text(&facts, &checks) };
     generate::to_stdout(|out| {
         out.extend(report.into_bytes());
         Ok(())

@@ -3,10 +3,13 @@
 //!
 //! Within version 1 fields are only added. Times are CLOCK_MONOTONIC nanoseconds; null means "not observed", never 0.
 
+pub mod doctor;
+
 use dsascope_common::wire::hole;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::doctor::DoctorReport;
 use crate::decode::text::{Decoded, Item};
 use crate::decode::{operation, status};
 use crate::event::{
@@ -49,6 +52,8 @@ pub enum Body {
     Decoded(Box<Decoded>),
     DecodeNote(DecodeNote),
     DecodeProblem(DecodeNote),
+    /// Of `doctor`.
+    Doctor(Box<DoctorReport>),
 }
 
 /// Something that is said of a line of `decode`'s input.
@@ -223,7 +228,7 @@ impl Line {
         Some(body.into())
     }
 
-    /// The event of a line; `batch`, `stat`, `summary` and what `decode` writes are no events.
+    /// The event of a line; `batch`, `stat`, `summary` and what `decode` and `doctor` write are no events.
     #[must_use]
     pub fn into_event(self) -> Option<Event> {
         Some(match self.body {
@@ -238,7 +243,8 @@ impl Line {
             | Body::Summary(_)
             | Body::Decoded(_)
             | Body::DecodeNote(_)
-            | Body::DecodeProblem(_) => return None,
+            | Body::DecodeProblem(_)
+            | Body::Doctor(_) => return None,
         })
     }
 

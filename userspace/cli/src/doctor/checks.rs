@@ -3,25 +3,29 @@
 use dsascope_core::event::{DeviceInfo, WqInfo};
 
 use super::known_kernels::{SvaByName, disabling_may_crash, sva_by_name};
-use super::{Check, Facts, Verdict};
+use super::{Check, Facts, HostCheck, Verdict};
 use crate::exit::Code;
 
+fn check(
+    verdict: Verdict,
+    name: impl Into<String>,
+    found: impl Into<String>,
+    fix: Option<String>,
+    code: Code,
+) -> Check {
+    Check { said: HostCheck { name: name.into(), verdict, found: found.into(), fix }, code }
+}
+
 fn ok(name: impl Into<String>, found: impl Into<String>) -> Check {
-    Check { name: name.into(), verdict: Verdict::Ok, found: found.into(), fix: None, code: Code::Ok }
+    check(Verdict::Ok, name, found, None, Code::Ok)
 }
 
 fn warn(name: impl Into<String>, found: impl Into<String>, fix: impl Into<String>) -> Check {
-    Check {
-        name: name.into(),
-        verdict: Verdict::Warn,
-        found: found.into(),
-        fix: Some(fix.into()),
-        code: Code::Ok,
-    }
+    check(Verdict::Warn, name, found, Some(fix.into()), Code::Ok)
 }
 
 fn bad(code: Code, name: impl Into<String>, found: impl Into<String>, fix: impl Into<String>) -> Check {
-    Check { name: name.into(), verdict: Verdict::Bad, found: found.into(), fix: Some(fix.into()), code }
+    check(Verdict::Bad, name, found, Some(fix.into()), code)
 }
 
 pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
@@ -255,7 +259,7 @@ mod tests {
     #[test]
     fn a_good_host_is_all_ok() {
         let checks = checks(&good_host());
-        assert!(checks.iter().all(|check| check.verdict == Verdict::Ok), "{checks:#?}");
+        assert!(checks.iter().all(|check| check.said.verdict == Verdict::Ok), "{checks:#?}");
         assert_eq!(code(&checks), Code::Ok);
         insta::assert_snapshot!(text(&good_host(), &checks));
     }
@@ -263,10 +267,10 @@ mod tests {
     #[test]
     fn everything_wrong_has_a_fix() {
         let checks = checks(&bare_host());
-        assert!(checks.iter().all(|check| (check.verdict == Verdict::Ok) == check.fix.is_none()));
+        assert!(checks.iter().all(|check| (check.said.verdict == Verdict::Ok) == check.said.fix.is_none()));
         assert_eq!(code(&checks), Code::NoPermission);
         insta::assert_snapshot!(text(&bare_host(), &checks));
-        insta::assert_snapshot!(json(&bare_host(), &checks));
+        insta::assert_snapshot!(json(&bare_host(), &checks).unwrap());
     }
 
     #[test]
@@ -295,7 +299,7 @@ mod tests {
             facts.devices[0].event_log_size = entries;
             checks(&facts)
                 .iter()
-                .any(|check| check.name == "dsa0 disabling" && check.verdict == Verdict::Warn)
+                .any(|check| check.said.name == "dsa0 disabling" && check.said.verdict == Verdict::Warn)
         };
         assert!(warned("6.12.95+deb12-amd64", None));
         assert!(!warned("6.12.95+deb12-amd64", Some(64)) && !warned("6.12.57+deb12-amd64", None));
@@ -313,7 +317,7 @@ mod tests {
             let mut facts = good_host();
             spoil(&mut facts);
             let checks = checks(&facts);
-            assert!(checks.iter().any(|check| check.verdict == Verdict::Warn), "{facts:?}");
+            assert!(checks.iter().any(|check| check.said.verdict == Verdict::Warn), "{facts:?}");
             assert_eq!(code(&checks), Code::Ok);
         }
     }

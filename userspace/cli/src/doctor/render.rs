@@ -2,24 +2,22 @@
 
 use std::fmt::Write;
 
-use serde_json::json;
+use dsascope_core::json::doctor::DoctorReport;
+use dsascope_core::json::{Body, Line};
 
-use super::{Check, Facts, Verdict, code};
-
-/// Version of the JSON object's format; within it fields are only added.
-const VERSION: u32 = 1;
+use super::{Check, Facts, Verdict, code, word};
 
 pub(crate) fn text(facts: &Facts, checks: &[Check]) -> String {
-    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+    let width = checks.iter().map(|check| check.said.name.len()).max().unwrap_or(0);
     let mut out = format!("{}  {}  {}\n\n", facts.host, facts.kernel, facts.machine);
-    for check in checks {
+    for check in checks.iter().map(|check| &check.said) {
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{:4}  {:width$}  {}", check.verdict.name(), check.name, check.found);
+        let _ = writeln!(out, "{:4}  {:width$}  {}", word(check.verdict), check.name, check.found);
         if let Some(fix) = &check.fix {
             let _ = writeln!(out, "      {:width$}  fix: {fix}", "");
         }
     }
-    let of = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
+    let of = |verdict| checks.iter().filter(|check| check.said.verdict == verdict).count();
     let (warnings, bad) = (of(Verdict::Warn), of(Verdict::Bad));
     let verdict = match (bad, warnings) {
         (0, 0) => "dsascope can trace this host.".into(),
@@ -30,13 +28,11 @@ pub(crate) fn text(facts: &Facts, checks: &[Check]) -> String {
     out
 }
 
-pub(crate) fn json(facts: &Facts, checks: &[Check]) -> String {
-    let object = json!({
-        "v": VERSION,
-        "kind": "doctor",
-        "facts": facts,
-        "checks": checks,
-        "exit_code": code(checks) as u8,
-    });
-    format!("{object:#}\n")
+pub(crate) fn json(facts: &Facts, checks: &[Check]) -> serde_json::Result<String> {
+    let report = DoctorReport {
+        facts: facts.clone(),
+        checks: checks.iter().map(|check| check.said.clone()).collect(),
+        exit_code: code(checks) as u8,
+    };
+    Ok(serde_json::to_string_pretty(&Line::from(Body::Doctor(Box::new(report))))? + "\n")
 }
