@@ -5,6 +5,7 @@
 //!
 //! Refuses: aya, tokio, ratatui, clap, and every kind of I/O.
 
+pub mod btf;
 pub mod decode;
 pub mod event;
 pub mod fault;

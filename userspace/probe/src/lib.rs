@@ -7,7 +7,7 @@
 //! Refuses: writing to the driver or a device, keeping anything attached after the process, and policy: what a failure means for
 //! the user is the command's.
 
-pub mod btf;
+pub use dsascope_core::btf;
 pub mod error;
 mod hooks;
 pub mod host;
