@@ -1,9 +1,10 @@
 //! BAR2: stores become descriptors, descriptors enter WQs.
 //!
 //! Owns: putting a descriptor together from the stores to one 64-byte slot (a CPU without MOVDIR64B needs eight), the checks of
-//! the WQ, and the status that a following load returns (0 accepted, 1 retry): that is how a guest without ENQCMD learns it.
+//! the WQ, and the status that a load of the same slot returns (0 accepted, 1 retry): that is how a guest without ENQCMD learns it.
+//! Not modelled: a store to a shared WQ that is no ENQCMD. Hardware throws it away; here it is not told apart, so its PASID is believed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use dsascope_common::hw::PASID_MASK;
 use dsascope_common::hw::descriptor::{BYTES, Descriptor};
@@ -17,7 +18,6 @@ use super::state::{Job, State};
 use crate::truth::{DropReason, Event};
 
 pub(super) const BAR2_BYTES: u64 = WQS as u64 * portal::WQ_SPAN;
-const PAGES: usize = (BAR2_BYTES / portal::PAGE) as usize;
 
 #[derive(Clone, Copy, Debug)]
 struct Slot {
@@ -26,17 +26,11 @@ struct Slot {
     stored: u64,
 }
 
-/// Descriptors that are not whole yet, and the outcome of the last one, a portal page.
-#[derive(Debug)]
+/// By slot: descriptors that are not whole yet, and whether the last whole one was not accepted.
+#[derive(Debug, Default)]
 pub(super) struct Portal {
     slots: HashMap<u64, Slot>,
-    retry: [bool; PAGES],
-}
-
-impl Default for Portal {
-    fn default() -> Self {
-        Self { slots: HashMap::new(), retry: [false; PAGES] }
-    }
+    refused: HashSet<u64>,
 }
 
 impl Portal {
@@ -68,8 +62,8 @@ impl DsaDevice {
     /// Software loads from BAR2.
     pub fn read_portal(&self, offset: u64, into: &mut [u8]) {
         into.fill(0);
-        let retry = self.state().portal.retry.get((offset / portal::PAGE) as usize).copied();
-        if let (Some(first), Some(true)) = (into.first_mut(), retry) {
+        let refused = self.state().portal.refused.contains(&(offset / portal::SLOT));
+        if let (Some(first), true) = (into.first_mut(), refused) {
             *first = 1;
         }
     }
@@ -85,8 +79,12 @@ impl DsaDevice {
                 self.dropped((offset / portal::WQ_SPAN) as u8, None, DropReason::Torn);
             }
             if let Some(Ok(descriptor)) = whole.as_ref().map(|bytes| Descriptor::read_from_bytes(bytes)) {
-                let retry = !self.submit(&mut state, offset, descriptor);
-                state.portal.retry[(offset / portal::PAGE) as usize] = retry;
+                let slot = offset / portal::SLOT;
+                if self.submit(&mut state, offset, descriptor) {
+                    state.portal.refused.remove(&slot);
+                } else {
+                    state.portal.refused.insert(slot);
+                }
             }
             offset += piece.len() as u64;
             data = rest;
@@ -114,6 +112,7 @@ impl DsaDevice {
                 return false;
             }
         } else if occupied >= if limited { wq.threshold() } else { wq.size() } {
+            self.log(Event::Retry { device: self.name(), wq: index as u8, pasid, occupied });
             return false;
         }
         if wq.queue.is_empty() {

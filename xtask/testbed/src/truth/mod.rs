@@ -101,6 +101,8 @@ pub enum Event {
     PageRequest { device: String, engine: u8, wq: u8, pasid: u32, address: u64, write: bool, group: u16 },
     /// The answer to the request of `group`; the unit itself says invalid when the guest lets the function not ask.
     PageResponse { device: String, pasid: Option<u32>, group: u16, code: ResponseCode },
+    /// A shared WQ that held `occupied` descriptors did not accept one: whoever sent it was told to try again.
+    Retry { device: String, wq: u8, pasid: Option<u32>, occupied: u32 },
     /// A descriptor was thrown away.
     Dropped { device: String, wq: u8, pasid: Option<u32>, reason: DropReason },
     /// An event-log entry was given up because a command or reset ended the wait for a slot.
@@ -171,6 +173,7 @@ pub struct Counters {
     pub interrupts: u64,
     pub commands: u64,
     pub dropped: u64,
+    pub retries: u64,
     pub entries_abandoned: u64,
     /// Nanoseconds that engines waited for event-log slots.
     pub blocked_ns: u64,
@@ -191,6 +194,7 @@ struct AtomicCounters {
     interrupts: AtomicU64,
     commands: AtomicU64,
     dropped: AtomicU64,
+    retries: AtomicU64,
     entries_abandoned: AtomicU64,
     blocked_ns: AtomicU64,
     halts: AtomicU64,
@@ -307,6 +311,7 @@ impl Truth {
             interrupts: get(&c.interrupts),
             commands: get(&c.commands),
             dropped: get(&c.dropped),
+            retries: get(&c.retries),
             entries_abandoned: get(&c.entries_abandoned),
             blocked_ns: get(&c.blocked_ns),
             halts: get(&c.halts),
@@ -328,6 +333,7 @@ impl Truth {
             Event::Interrupt { .. } => (&c.interrupts, 1),
             Event::Command { .. } => (&c.commands, 1),
             Event::Dropped { .. } => (&c.dropped, 1),
+            Event::Retry { .. } => (&c.retries, 1),
             Event::EntryAbandoned { .. } => (&c.entries_abandoned, 1),
             Event::EngineBlocked { cause: BlockCause::EventLogFull, blocked_ns, .. } => {
                 (&c.blocked_ns, *blocked_ns)

@@ -27,6 +27,8 @@ pub struct Counts {
     pub entries_abandoned: u64,
     pub software_errors: u64,
     pub dropped: BTreeMap<DropReason, u64>,
+    /// Not accepted by a shared WQ, and told so.
+    pub retries: u64,
 }
 
 /// Counts of all keys that appear in `lines`.
@@ -59,6 +61,7 @@ pub fn summarise(lines: &[Line]) -> BTreeMap<Key, Counts> {
             Event::Dropped { device, wq, pasid, reason } => {
                 at(device, *wq, *pasid, &|c| *c.dropped.entry(*reason).or_default() += 1);
             }
+            Event::Retry { device, wq, pasid, .. } => at(device, *wq, *pasid, &|c| c.retries += 1),
             Event::Interrupt { .. }
             | Event::Command { .. }
             | Event::Head { .. }

@@ -1,9 +1,10 @@
 //! What refuses a descriptor before anything is done: opcode, flags, reserved fields, sizes, alignment, overlap; in this order.
 //!
-//! Not modelled: the privilege bit and traffic classes are not looked at; an interrupt handle without a requested interrupt is ignored;
+//! Not modelled: traffic classes are not looked at; an interrupt handle without a requested interrupt is ignored;
 //! sizes of delta records, AECS and destinations are not held against the WQ's limit, only the transfer size is.
-//! Unverified: the order; that fields which an operation has no use for are reserved; which flags go with which operation (from Intel's
-//! DML, with what idxd-facts calls common allowed everywhere); DIF and delta sizes' statuses; that a DIF's update may not be in place.
+//! Unverified: the order; that a privileged descriptor on a shared WQ without privileged mode is refused as such; that fields which
+//! an operation has no use for are reserved; which flags go with which operation (from Intel's DML, with the common ones allowed
+//! everywhere); DIF and delta sizes' statuses; that a DIF's update may not be in place.
 
 use dsascope_common::hw::completion::status;
 use dsascope_common::hw::descriptor::{Descriptor, flags, opcode};
@@ -18,6 +19,8 @@ use super::{Context, Outcome};
 
 /// Bits [30:20] beside the PASID.
 const PASID_RESERVED: u32 = 0x7ff0_0000;
+/// Bit 31 beside it. A dedicated WQ takes it from its own configuration, as it does the PASID.
+const PRIVILEGED: u32 = 1 << 31;
 const AECS_ALIGN: u64 = 32;
 
 impl Context<'_> {
@@ -27,11 +30,18 @@ impl Context<'_> {
         if !self.kind.operations().contains(&op) || masked || self.in_batch && op == opcode::BATCH {
             return Err(Outcome::new(status::BAD_OPCODE));
         }
+        let mode = self.config[wqcfg::MODE];
+        if mode & (wqcfg::MODE_DEDICATED | wqcfg::MODE_PRIV) == 0
+            && !self.in_batch
+            && d.pasid & PRIVILEGED != 0
+        {
+            return Err(Outcome::new(status::PRIV_BAD));
+        }
         let mut invalid = d.flags() & !allowed_flags(self.kind, op);
         if d.flags() & flags::CRAV == 0 {
             invalid |= d.flags() & flags::RCR;
         }
-        if self.config[wqcfg::MODE] & wqcfg::MODE_BLOCK_ON_FAULT == 0 {
+        if mode & wqcfg::MODE_BLOCK_ON_FAULT == 0 {
             invalid |= d.flags() & flags::BLOCK_ON_FAULT;
         }
         if op == opcode::IAX_COMPRESS {

@@ -222,27 +222,6 @@ fn full_disabled_and_torn_submissions_are_dropped() {
 }
 
 #[test]
-fn shared_wqs_answer_retry_at_their_threshold() {
-    let bench = Bench::new(Kind::Dsa);
-    bench.group(0, 1, 1);
-    bench.wq(0, 4, shared());
-    bench.command(command::ENABLE_DEVICE, 0);
-    bench.command(command::ENABLE_WQ, 0);
-    let submit = |page: u64| {
-        let d = Descriptor { pasid: 9, ..descriptor(opcode::NOOP, RECORDS) };
-        bench.device.write_portal(page * PAGE, d.as_bytes());
-        let mut answer = [9; 8];
-        bench.device.read_portal(page * PAGE, &mut answer);
-        answer[0]
-    };
-    assert_eq!([submit(1), submit(1), submit(1)], [0, 0, 1]);
-    assert_eq!([submit(0), submit(0), submit(0)], [0, 0, 1], "unlimited page: the WQ's size");
-    assert_eq!(bench.counters().dropped, 0);
-    let lines = bench.truth();
-    assert!(lines.iter().any(|l| matches!(l.event, Event::Descriptor { pasid: Some(9), .. })));
-}
-
-#[test]
 fn errors_go_to_swerror_when_the_log_is_off() {
     let bench = Bench::new(Kind::Dsa);
     bench.write32(regs::GENCTRL, genctrl::SOFTWARE_ERROR_INTERRUPT);

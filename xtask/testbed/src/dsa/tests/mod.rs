@@ -11,7 +11,7 @@
 //! | event log | `event_log` |
 //! | SWERROR | `execution::errors_go_to_swerror_when_the_log_is_off`, `batch::without_an_event_log_swerror_tells_and_the_record_is_written` |
 //! | halt and reset, disabling under load, faults on demand | `halt` |
-//! | submission | `execution::full_disabled_and_torn_submissions_are_dropped`, `execution::shared_wqs_answer_retry_at_their_threshold` |
+//! | submission | `execution::full_disabled_and_torn_submissions_are_dropped`, `submission` |
 //! | devices of both kinds | `mixed` |
 //! | whatever a guest does | `fuzz`, `stress` |
 
@@ -26,6 +26,7 @@ mod mixed;
 mod paging;
 mod resume;
 mod stress;
+mod submission;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
