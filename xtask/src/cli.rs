@@ -89,6 +89,9 @@ pub struct GuestArgs {
     /// A file to put into the guest
     #[arg(long = "file", value_name = "HOST=GUEST", value_parser = Extra::parse)]
     pub files: Vec<Extra>,
+    /// Emulate MOVDIR64B and ENQCMD by a module that taints the kernel; scenarios that need it have it anyway
+    #[arg(long)]
+    pub emulation: bool,
     /// Give the command up after so many seconds
     #[arg(long, value_name = "SECONDS", requires = "command")]
     pub timeout: Option<u64>,
@@ -139,6 +142,7 @@ impl MachineArgs {
             cpus: self.cpus,
             memory_mib: self.memory,
             devices: vec![DeviceKind::Dsa],
+            emulation: false,
             out: None,
             files: Vec::new(),
         }

@@ -29,6 +29,7 @@ pub fn run(arguments: &DemoArgs) -> Result<u8> {
         qemu: arguments.own.qemu.clone(),
         cpus: CPUS,
         devices: guest::devices(std::slice::from_ref(&scenario))?,
+        emulation: scenario.needs_emulation(),
         files: vec![Extra { host: file, guest: SCENARIO.to_owned() }],
         ..Settings::with_kernel(&arguments.kernel)
     };

@@ -23,6 +23,7 @@ pub fn run(arguments: &GuestArgs) -> Result<u8> {
     settings.out.clone_from(&arguments.out);
     settings.files.clone_from(&arguments.files);
     settings.devices = devices(&scenarios)?;
+    settings.emulation = arguments.emulation || scenarios.iter().any(Scenario::needs_emulation);
     let mut guest = Guest::boot(&settings)?;
     say(format!(
         "kernel {}: prepared in {:.1} s, user space after {:.1} s",

@@ -1,9 +1,9 @@
 //! dsascope's build, testbed and checks behind `cargo xtask`.
 //!
-//! Bottom up: [`cache`], [`apt`], [`version`], [`kernel`] and [`qemu`] bring what is missing; [`binaries`], [`modules`], [`initramfs`]
-//! and [`rootfs`] make the guest's file system; [`machine`], [`devices`] and [`control`] run it; [`session`] is a booted guest that the
-//! commands ([`guest`], [`demo`], [`test`], [`reconcile`], [`cost`]) use. Refuses: device behaviour (the testbed crate) and what happens in the guest (the guest
-//! crate).
+//! Bottom up: [`cache`], [`apt`], [`version`], [`kernel`] and [`qemu`] bring what is missing; [`binaries`],
+//! [`modules`], [`emulation`], [`initramfs`] and [`rootfs`] make the guest's file system; [`machine`], [`devices`] and [`control`] run
+//! it; [`session`] is a booted guest that the commands ([`guest`], [`demo`], [`test`], [`reconcile`], [`cost`]) use.
+//! Refuses: device behaviour (the testbed crate) and what happens in the guest (the guest crate).
 
 pub mod apt;
 mod arrows;
@@ -16,6 +16,7 @@ pub mod cost;
 pub mod demo;
 pub mod devices;
 pub mod ebpf;
+pub mod emulation;
 pub mod guest;
 pub mod initramfs;
 pub mod kernel;

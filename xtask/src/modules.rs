@@ -14,7 +14,7 @@ use object::{Object, ObjectSection};
 /// Modules the guest needs. Those that a kernel has built in are not there as files, which is no error unless idxd itself is missing.
 pub const WANTED: [&str; 4] = ["virtio_pci", "virtio_console", "idxd_bus", "idxd"];
 /// Without this one there is nothing to trace.
-const REQUIRED: &str = "idxd";
+pub const REQUIRED: &str = "idxd";
 /// Larger claims in a compressed module are refused, in bytes.
 const LARGEST: u64 = 64 << 20;
 
@@ -133,9 +133,22 @@ fn depends(image: &[u8]) -> Result<Vec<String>> {
     Ok(parse_modinfo(section.data().context("its .modinfo section is cut off")?))
 }
 
+/// The value of one key in a module's `.modinfo` section.
+pub fn modinfo(image: &[u8], key: &str) -> Result<Option<String>> {
+    let file = object::File::parse(image).context("not an ELF file")?;
+    let section = file.section_by_name(".modinfo").context("it has no .modinfo section")?;
+    let data = section.data().context("its .modinfo section is cut off")?;
+    let value = |entry: &str| Some(entry.strip_prefix(key)?.strip_prefix('=')?.to_owned());
+    Ok(modinfo_entries(data).find_map(value))
+}
+
+fn modinfo_entries(section: &[u8]) -> impl Iterator<Item = &str> {
+    section.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok())
+}
+
 fn parse_modinfo(section: &[u8]) -> Vec<String> {
     let mut names = Vec::new();
-    for entry in section.split(|byte| *byte == 0).filter_map(|entry| std::str::from_utf8(entry).ok()) {
+    for entry in modinfo_entries(section) {
         if let Some(list) = entry.strip_prefix("depends=") {
             names.extend(list.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")));
         } else if let Some(rule) = entry.strip_prefix("softdep=") {

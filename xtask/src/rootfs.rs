@@ -9,8 +9,9 @@ use anyhow::{Context, Result, bail};
 use dsascope_guest::protocol::{MODULE_ORDER, PROGRAMS};
 
 use crate::binaries::{AGENT, Binaries, TRACER};
+use crate::emulation;
 use crate::initramfs::Initramfs;
-use crate::modules::{self, WANTED};
+use crate::modules::{self, REQUIRED, WANTED};
 
 /// Mount points and places to write to.
 const DIRECTORIES: [&str; 7] = ["/proc", "/sys", "/dev", "/tmp", "/run", "/root", "/etc"];
@@ -38,8 +39,13 @@ impl Extra {
     }
 }
 
-/// Builds the archive.
-pub fn build(binaries: &Binaries, module_directory: &Path, extras: &[Extra]) -> Result<Vec<u8>> {
+/// Builds the archive. With `emulation`, the module that emulates MOVDIR64B and ENQCMD is loaded too.
+pub fn build(
+    binaries: &Binaries,
+    module_directory: &Path,
+    emulation: bool,
+    extras: &[Extra],
+) -> Result<Vec<u8>> {
     let mut archive = Initramfs::new(&DIRECTORIES);
     archive.console();
     for name in [AGENT, TRACER] {
@@ -49,7 +55,15 @@ pub fn build(binaries: &Binaries, module_directory: &Path, extras: &[Extra]) -> 
     // A link, so that the agent is there once.
     archive.link("/init", &format!("{PROGRAMS}/{AGENT}"));
     let mut order = String::new();
-    for module in modules::collect(module_directory, &WANTED)? {
+    let mut modules = modules::collect(module_directory, &WANTED)?;
+    if emulation {
+        let idxd = modules.iter().find(|module| module.name == REQUIRED);
+        let directory = tempfile::tempdir().context("cannot make a directory for the guest's module")?;
+        let module = emulation::build(idxd.context("there is no idxd")?, directory.path())?;
+        // idxd asks at its start what the CPU can do.
+        modules.insert(0, module);
+    }
+    for module in modules {
         let path = format!("{MODULES}/{}.ko", module.name);
         archive.data(&path, &module.image);
         order += &format!("{path}\n");

@@ -56,6 +56,8 @@ pub struct Settings {
     pub memory_mib: u32,
     /// By their numbers.
     pub devices: Vec<DeviceKind>,
+    /// MOVDIR64B and ENQCMD work, by a module that taints the kernel.
+    pub emulation: bool,
     /// Console, truth log and what else a run leaves; nothing is kept without it.
     pub out: Option<PathBuf>,
     pub files: Vec<Extra>,
@@ -116,6 +118,8 @@ pub struct Guest {
     outputs: PathBuf,
     /// As the guest's `uname -r` says it.
     pub kernel: String,
+    /// As the settings had it.
+    pub emulation: bool,
     pub timings: Timings,
 }
 
@@ -144,6 +148,7 @@ impl Settings {
             cpus: 2,
             memory_mib: 1024,
             devices: vec![DeviceKind::Dsa],
+            emulation: false,
             out: None,
             files: Vec::new(),
         }
@@ -160,7 +165,8 @@ impl Guest {
             KernelSource::Version(version) => Kernel::provide(&cache, version)?,
             KernelSource::Files { image, modules } => Kernel::from_files(image, modules)?,
         };
-        let initramfs = rootfs::build(&binaries::build()?, &kernel.modules, &settings.files)?;
+        let initramfs =
+            rootfs::build(&binaries::build()?, &kernel.modules, settings.emulation, &settings.files)?;
         let prepare = started.elapsed();
         let files = Files { qemu, kernel, initramfs, prepare };
         match Self::start(settings, &cache, &files)? {
@@ -217,8 +223,9 @@ impl Guest {
             None => Ok(()),
         })?;
         let timings = Timings { prepare: files.prepare, boot: Duration::ZERO };
-        let mut guest =
-            Self { process, control, testbed, run, outputs, kernel: files.kernel.name.clone(), timings };
+        let kernel = files.kernel.name.clone();
+        let emulation = settings.emulation;
+        let mut guest = Self { process, control, testbed, run, outputs, kernel, emulation, timings };
         loop {
             let glance = Instant::now() + Duration::from_millis(100);
             match guest.control.receive(Some(glance.min(deadline))) {

@@ -1,10 +1,10 @@
-//! Descriptor submission to a DSA work queue that this process has opened.
+//! Descriptor submission to a DSA work queue that this process has opened: dedicated by MOVDIR64B, shared by ENQCMD, either by write(2).
 //!
 //! Owns: the open file, its portal page, and all memory that the device may read or write on behalf of this process. Memory
 //! handed to the device lives until the file is closed (the driver drains the WQ then) and is reached by volatile accesses only; a
 //! descriptor that names any other ([`operands`]) is not sent; so submission is safe. Also, pure and without handles: the arithmetic of going
 //! on after a partial completion ([`resume`], [`Progress`]), and what operations should have done ([`mod@reference`]).
-//! Refuses: shared work queues (they need ENQCMD, whose status must be looked at), configuration, and statistics.
+//! Refuses: configuration, waiting for a shared work queue that is full, and statistics.
 //!
 //! ```no_run
 //! use dsascope_common::hw::descriptor::opcode;
@@ -45,6 +45,12 @@ pub enum Error {
     Open { path: PathBuf, source: io::Error },
     #[error("mapping the portal of {}: {source}{}", .path.display(), portal_hint(.source))]
     MapPortal { path: PathBuf, source: io::Error },
+    #[error("this CPU cannot submit by {submission:?}")]
+    Instruction { submission: Submission },
+    #[error("shared work queue {} is full", .path.display())]
+    Full { path: PathBuf },
+    #[error("writing a descriptor to {}: {source}", .path.display())]
+    Write { path: PathBuf, source: io::Error },
     #[error("{operation} ({bytes} bytes): {source}")]
     Memory { operation: &'static str, bytes: usize, source: io::Error },
     #[error("memory that is not this work queue's was used on {}", .path.display())]

@@ -5,6 +5,7 @@
 use std::{
     fs::File,
     io,
+    path::Path,
     sync::atomic::{AtomicU64, Ordering, fence},
 };
 
@@ -16,21 +17,38 @@ use crate::{
     memory::{Mapping, store_u64},
 };
 
-/// How a descriptor reaches a dedicated work queue.
+/// How a descriptor reaches a work queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submission {
-    /// One 64-byte store: what the hardware asks for.
+    /// To a dedicated WQ, one 64-byte store: what the hardware asks for.
     Movdir64b,
-    /// Eight 8-byte stores: understood by the testbed's device model only, for CPUs without the instruction.
+    /// To a dedicated WQ, eight 8-byte stores: understood by the testbed's device model only, for CPUs without the instruction.
     PlainStores,
+    /// To a shared WQ, which answers whether it accepts the descriptor; at most `attempts` times in a row while it does not.
+    Enqcmd { attempts: u32 },
+    /// To either, by write(2): the driver submits. Needs no mapped portal, and with it no CAP_SYS_RAWIO.
+    Write,
 }
 
+/// The testbed's emulation; CPUID does not tell of it.
+const EMULATION: &str = "/sys/module/enqcmd_emulation";
+
 impl Submission {
-    /// MOVDIR64B where it works. CPUID alone is not believed: the testbed's CPU names the instruction (the driver insists on it)
-    /// and does not have it.
+    /// For a dedicated WQ: MOVDIR64B where it works. CPUID alone is not believed: the testbed's CPU names the instruction (the driver
+    /// insists on it) and does not have it.
     #[must_use]
     pub fn detect() -> Self {
-        if movdir64b::works() { Self::Movdir64b } else { Self::PlainStores }
+        if instructions::movdir64b_works() { Self::Movdir64b } else { Self::PlainStores }
+    }
+
+    /// Whether this machine can do it.
+    #[must_use]
+    pub fn works(self) -> bool {
+        match self {
+            Self::PlainStores | Self::Write => true,
+            Self::Movdir64b => instructions::movdir64b_works(),
+            Self::Enqcmd { .. } => instructions::cpu_has_enqcmd() || Path::new(EMULATION).exists(),
+        }
     }
 }
 
@@ -64,37 +82,86 @@ impl Portal {
         }
     }
 
+    /// Stores the descriptor to a dedicated WQ.
+    ///
     /// # Safety
-    /// The memory that the descriptor names belongs to this crate's mappings and lives until the file is closed.
-    pub(crate) unsafe fn send(&self, descriptor: &Descriptor, how: Submission) {
-        let taken = self.take_slot();
-        let slot = self.page.address() + taken * 64;
-        // Whatever the descriptor points to must be visible before it.
-        fence(Ordering::SeqCst);
-        match how {
-            // SAFETY: the slot is 64 bytes inside the mapped page, 64-byte aligned.
-            Submission::Movdir64b => unsafe { movdir64b::store(slot, descriptor) },
-            Submission::PlainStores => {
+    /// The memory that the descriptor names belongs to this crate's mappings and lives until the file is closed. With `wide`, the CPU
+    /// has MOVDIR64B.
+    pub(crate) unsafe fn store(&self, descriptor: &Descriptor, wide: bool) {
+        self.in_a_slot(|slot| {
+            if wide {
+                // SAFETY: the slot is 64 bytes inside the mapped page, 64-byte aligned; the caller's promise.
+                unsafe { instructions::movdir64b(slot, descriptor) };
+            } else {
                 let words: [u64; 8] = transmute!(*descriptor);
                 for (address, word) in (slot..).step_by(8).zip(words) {
                     // SAFETY: eight words inside the slot.
                     unsafe { store_u64(address, word) };
                 }
             }
-        }
+        });
+    }
+
+    /// Offers the descriptor to a shared WQ once; whether it was accepted.
+    ///
+    /// # Safety
+    /// As of [`Portal::store`]; the CPU has ENQCMD.
+    pub(crate) unsafe fn enqueue(&self, descriptor: &Descriptor) -> bool {
+        // SAFETY: the slot is 64 bytes inside the mapped page, 64-byte aligned; the caller's promise.
+        self.in_a_slot(|slot| unsafe { instructions::enqcmd(slot, descriptor) })
+    }
+
+    fn in_a_slot<T>(&self, send: impl FnOnce(u64) -> T) -> T {
+        let taken = self.take_slot();
+        // Whatever the descriptor points to must be visible before it.
+        fence(Ordering::SeqCst);
+        let sent = send(self.page.address() + taken * 64);
         self.taken.fetch_and(!(1 << taken), Ordering::Release);
+        sent
     }
 }
 
 #[cfg(target_arch = "x86_64")]
-mod movdir64b {
+mod instructions {
     use std::{arch::asm, sync::OnceLock};
 
     use dsascope_common::hw::descriptor::Descriptor;
 
+    /// Bits of CPUID.7.0:ECX.
+    const MOVDIR64B: u32 = 28;
+    const ENQCMD: u32 = 29;
+
+    fn cpu_names(bit: u32) -> bool {
+        core::arch::x86_64::__cpuid_count(7, 0).ecx >> bit & 1 == 1
+    }
+
+    pub(super) fn cpu_has_enqcmd() -> bool {
+        cpu_names(ENQCMD)
+    }
+
+    /// Whether the WQ accepted the descriptor.
+    ///
+    /// # Safety
+    /// `to` is a slot of a portal page, 64-byte aligned, and the CPU has the instruction.
+    pub(super) unsafe fn enqcmd(to: u64, from: &Descriptor) -> bool {
+        let refused: u8;
+        // SAFETY: enqcmd rax, [rdx] reads 64 bytes at rdx and sends them to rax; the zero flag says that they were not accepted.
+        unsafe {
+            asm!(
+                ".byte 0xf2, 0x0f, 0x38, 0xf8, 0x02",
+                "setz {}",
+                out(reg_byte) refused,
+                in("rax") to,
+                in("rdx") from,
+                options(nostack),
+            );
+        }
+        refused == 0
+    }
+
     /// # Safety
     /// `to` is mapped writable, 64-byte aligned, and the CPU has the instruction.
-    pub(super) unsafe fn store(to: u64, from: &Descriptor) {
+    pub(super) unsafe fn movdir64b(to: u64, from: &Descriptor) {
         // SAFETY: movdir64b rax, [rdx] reads 64 bytes at rdx and stores them at rax.
         unsafe {
             asm!(".byte 0x66, 0x0f, 0x38, 0xf8, 0x02", in("rax") to, in("rdx") from, options(nostack, preserves_flags));
@@ -102,12 +169,9 @@ mod movdir64b {
     }
 
     /// CPUID says so, and a trial in a child process survives.
-    pub(super) fn works() -> bool {
+    pub(super) fn movdir64b_works() -> bool {
         static WORKS: OnceLock<bool> = OnceLock::new();
-        *WORKS.get_or_init(|| {
-            let leaf = core::arch::x86_64::__cpuid_count(7, 0);
-            leaf.ecx >> 28 & 1 == 1 && trial()
-        })
+        *WORKS.get_or_init(|| cpu_names(MOVDIR64B) && trial())
     }
 
     extern "C" fn not_there(_signal: libc::c_int) {
@@ -117,7 +181,7 @@ mod movdir64b {
 
     fn trial() -> bool {
         let source = Descriptor::default();
-        let target = Descriptor::default();
+        let mut target = Descriptor::default();
         // SAFETY: the child makes async-signal-safe calls only, and ends by _exit.
         let child = unsafe { libc::fork() };
         if child == 0 {
@@ -125,7 +189,9 @@ mod movdir64b {
             // handled only so that the kernel does not log it.
             unsafe {
                 libc::signal(libc::SIGILL, not_there as *const () as libc::sighandler_t);
-                store(&raw const target as u64, &source);
+                // The testbed's emulation takes no page fault.
+                (&raw mut target).write_volatile(source);
+                movdir64b(&raw mut target as u64, &source);
                 libc::_exit(0);
             }
         }
@@ -137,14 +203,24 @@ mod movdir64b {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-mod movdir64b {
+mod instructions {
     use dsascope_common::hw::descriptor::Descriptor;
 
     /// # Safety
-    /// Never called, as [`works`] is false.
-    pub(super) unsafe fn store(_to: u64, _from: &Descriptor) {}
+    /// Never called, as [`movdir64b_works`] is false.
+    pub(super) unsafe fn movdir64b(_to: u64, _from: &Descriptor) {}
 
-    pub(super) fn works() -> bool {
+    /// # Safety
+    /// Never called, as [`cpu_has_enqcmd`] is false.
+    pub(super) unsafe fn enqcmd(_to: u64, _from: &Descriptor) -> bool {
+        false
+    }
+
+    pub(super) fn movdir64b_works() -> bool {
+        false
+    }
+
+    pub(super) fn cpu_has_enqcmd() -> bool {
         false
     }
 }

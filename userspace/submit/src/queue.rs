@@ -5,6 +5,7 @@
 
 use std::{
     fs::{File, OpenOptions},
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     sync::{
         PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -16,7 +17,7 @@ use std::{
 
 use dsascope_common::hw::completion::{self, DsaCompletion, IaxCompletion};
 use dsascope_common::hw::descriptor::{self, Descriptor, opcode};
-use zerocopy::transmute;
+use zerocopy::{IntoBytes, transmute};
 
 use crate::{
     Error, Operand, PAGE, Submission, Work,
@@ -120,11 +121,13 @@ static NEXT_QUEUE: AtomicU64 = AtomicU64::new(1);
 /// Fields are dropped in this order: the portal and the file first, whereupon the driver drains the WQ; then the memory.
 #[derive(Debug)]
 pub struct WorkQueue {
-    portal: Portal,
+    /// None where the driver submits.
+    portal: Option<Portal>,
     file: File,
     memory: RwLock<Memory>,
     path: PathBuf,
     submission: Submission,
+    retries: AtomicU64,
     /// Names this object in handles.
     id: u64,
 }
@@ -132,18 +135,33 @@ pub struct WorkQueue {
 impl WorkQueue {
     /// Opens a dedicated work queue (`/dev/dsa/wqN.M`, `/dev/iax/wqN.M`) and maps its portal.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_for(path, Submission::detect())
+    }
+
+    /// Opens a work queue, for submission in a way that goes with its mode.
+    pub fn open_for(path: &Path, submission: Submission) -> Result<Self, Error> {
+        if !submission.works() {
+            return Err(Error::Instruction { submission });
+        }
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(path)
             .map_err(|source| Error::Open { path: path.into(), source })?;
-        let portal = Portal::map(&file).map_err(|source| Error::MapPortal { path: path.into(), source })?;
+        let portal = match submission {
+            Submission::Write => None,
+            _ => {
+                let portal = Portal::map(&file);
+                Some(portal.map_err(|source| Error::MapPortal { path: path.into(), source })?)
+            }
+        };
         Ok(Self {
             portal,
             file,
             memory: RwLock::default(),
             path: path.into(),
-            submission: Submission::detect(),
+            submission,
+            retries: AtomicU64::new(0),
             id: NEXT_QUEUE.fetch_add(1, Ordering::Relaxed),
         })
     }
@@ -313,14 +331,50 @@ impl WorkQueue {
         Ok(())
     }
 
-    /// Sends a descriptor. A dedicated WQ does not say whether it took it: keep no more outstanding than its size.
+    /// How often a shared WQ, offered a descriptor by this process, said that it is full. By write(2): as often as the driver gave up.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
+    /// Sends a descriptor. A dedicated WQ does not say whether it took it: keep no more outstanding than its size. A shared one
+    /// does: [`Error::Full`] is a reason to come back later.
     pub fn submit(&self, work: &Work) -> Result<(), Error> {
         self.check(work)?;
         let descriptor = work.bytes();
-        // SAFETY: every address was checked to be memory of this queue or a handle's; all that lives until it is closed, lists of batches
-        // hold what was checked when they were made, and holes are never mapped.
-        unsafe { self.portal.send(&descriptor, self.submission) };
-        Ok(())
+        let accepted = match (&self.portal, self.submission) {
+            (Some(portal), Submission::Enqcmd { attempts }) => (0..attempts.max(1)).any(|_| {
+                // SAFETY: every address was checked to be memory of this queue or a handle's; all that lives until it is closed, lists
+                // of batches hold what was checked when they were made, and holes are never mapped. That the CPU has the instruction
+                // was checked when the queue was opened.
+                let accepted = unsafe { portal.enqueue(&descriptor) };
+                self.retries.fetch_add(u64::from(!accepted), Ordering::Relaxed);
+                accepted
+            }),
+            (Some(portal), how) => {
+                // SAFETY: as above.
+                unsafe { portal.store(&descriptor, how == Submission::Movdir64b) };
+                true
+            }
+            (None, _) => self.submit_by_write(&descriptor)?,
+        };
+        if accepted { Ok(()) } else { Err(Error::Full { path: self.path.clone() }) }
+    }
+
+    /// By the driver; false: it found the WQ full as often as it tries.
+    fn submit_by_write(&self, descriptor: &Descriptor) -> Result<bool, Error> {
+        match (&self.file).write(descriptor.as_bytes()) {
+            Ok(bytes) if bytes == size_of::<Descriptor>() => Ok(true),
+            Ok(bytes) => {
+                let problem = format!("the driver took {bytes} bytes of a descriptor");
+                Err(Error::Invalid { operation: "submitting by write", problem })
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.retries.fetch_add(1, Ordering::Relaxed);
+                Ok(false)
+            }
+            Err(source) => Err(Error::Write { path: self.path.clone(), source }),
+        }
     }
 
     /// A DSA record, once its status is there. Its own page is not touched. Always `None` for what cannot be written.

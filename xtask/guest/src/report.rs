@@ -61,6 +61,8 @@ pub struct ProcessReport {
     pub wrong: u64,
     /// The first of these, in words.
     pub first_wrong: Option<String>,
+    /// How often its shared WQ was full when it submitted, by ENQCMD; by write(2), how often the driver gave up.
+    pub retries: u64,
     /// Submission to visibility of the records in absent pages, µs, in the order they were seen. Records are looked at about
     /// every 50 µs.
     pub delivery_us: Vec<u32>,
@@ -92,6 +94,7 @@ impl ProcessReport {
         self.left_pending += round.left_pending;
         self.lost += round.lost;
         self.wrong += round.wrong;
+        self.retries += round.retries;
         self.first_wrong = self.first_wrong.take().or(round.first_wrong);
         self.delivery_us.append(&mut round.delivery_us);
     }
@@ -116,6 +119,8 @@ pub struct FileCounters {
 pub struct KernelReport {
     /// /proc/sys/kernel/tainted.
     pub tainted: u64,
+    /// Instructions that the emulation has done since the boot; `None`: it is not loaded.
+    pub emulated: Option<u64>,
     /// Lines of the kernel log since the run began that name a BUG, WARNING or Oops.
     pub complaints: Vec<String>,
     /// All lines of the kernel log since the run began.
@@ -237,6 +242,10 @@ fn of_process(scenario: &Scenario, exit: Exit, found: &ProcessReport, lines: &mu
         lines.push(format!("{name}: left nothing pending at its exit"));
     }
     let Some(expect) = scenario.expect.get(name) else { return };
+    if let Some(expected) = expect.retried.filter(|&expected| expected != (found.retries > 0)) {
+        let wished = if expected { "some" } else { "none" };
+        lines.push(format!("{name}: {} retries, expected {wished}", found.retries));
+    }
     for (what, expected, is) in [
         ("faults", expect.faults, found.faults),
         ("delivered", expect.delivered, found.delivered),

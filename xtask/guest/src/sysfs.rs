@@ -13,6 +13,8 @@ use dsascope_guest::scenario::DeviceKind;
 
 pub(crate) const DEVICES: &str = "/sys/bus/dsa/devices";
 pub(crate) const DRIVERS: &str = "/sys/bus/dsa/drivers";
+/// The module that emulates MOVDIR64B and ENQCMD; there when it is loaded.
+pub(crate) const EMULATION: &str = "/sys/module/enqcmd_emulation";
 
 pub(crate) fn write(path: &Path, value: &str) -> anyhow::Result<()> {
     fs::write(path, value).with_context(|| format!("writing {value:?} to {}", path.display()))

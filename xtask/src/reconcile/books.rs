@@ -17,7 +17,7 @@ use dsascope_core::model::Batch;
 use dsascope_guest::report::{
     FileCounters, KERNEL, KernelReport, PROCESSES, ProcessReport, SYSFS, TRACER, TRACER_STDOUT, TracerReport,
 };
-use dsascope_guest::scenario::{Exit, Scenario};
+use dsascope_guest::scenario::{Exit, Scenario, Submission};
 use dsascope_testbed::truth::{self, BlockCause, DropReason, Event};
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,7 @@ pub struct Process {
     pub report: ProcessReport,
     /// It exited with faults pending: what became of the last ones is not known to it.
     pub exit_pending: bool,
+    pub submission: Option<Submission>,
     /// Completion records of each descriptor it submits: its own and, of a batch, those of the elements.
     pub records_per_descriptor: u64,
     /// Its device is halted under it.
@@ -81,6 +82,8 @@ pub struct DeviceAccount {
     pub descriptors: u64,
     /// Not accepted: the WQ was full or disabled.
     pub refused: u64,
+    /// Not accepted by a shared WQ at its threshold, and told so.
+    pub retries: u64,
 }
 
 /// Waits of a device's engines, during which these serve nobody.
@@ -202,6 +205,7 @@ impl Books {
                         plan.and_then(|plan| plan.batch.as_ref()).map_or(0, |batch| batch.descriptors.into());
                     Process {
                         exit_pending: plan.is_some_and(|plan| plan.exit == Exit::Pending),
+                        submission: plan.map(|plan| scenario.submission_of(plan)),
                         records_per_descriptor: 1 + elements,
                         sees_all: plan.is_some_and(|p| !p.completion_records.has(|habit| !habit.is_seen())),
                         halted: plan.is_some_and(|plan| plan.exit == Exit::Halted),
@@ -326,6 +330,9 @@ fn device_accounts(lines: &[truth::Line]) -> BTreeMap<Key, DeviceAccount> {
                 pasid: Some(pasid),
                 reason: DropReason::WqDisabled | DropReason::WqFull,
             } => at(device, *wq, *pasid, &mut |account| account.refused += 1),
+            Event::Retry { device, wq, pasid: Some(pasid), .. } => {
+                at(device, *wq, *pasid, &mut |account| account.retries += 1);
+            }
             _ => {}
         }
     }

@@ -9,6 +9,7 @@ use dsascope_common::hw::completion::status::{BATCH_EVL_ERR, CRA_XLAT, DRAIN_EVL
 use dsascope_core::event::Hook;
 use dsascope_core::json::SummaryContext;
 use dsascope_core::ledger::ByKind;
+use dsascope_guest::scenario::Submission;
 use dsascope_testbed::truth::BlockCause;
 use serde::Serialize;
 
@@ -23,6 +24,8 @@ const TRACER_LOSS: i32 = 8;
 const TEARDOWN: [&str; 3] = ["Bad rss-counter state", "Bad page", "non-zero pgtables_bytes"];
 /// Bit of /proc/sys/kernel/tainted: "Bad page" was said; it stays for the rest of the boot.
 const TAINT_BAD_PAGE: u64 = 1 << 5;
+/// The bits of the module that emulates instructions: without symbol versions, out of tree, unsigned.
+const TAINT_EMULATION: u64 = 1 << 1 | 1 << 12 | 1 << 13;
 
 /// Two numbers that should be equal and are not, or a rule that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -429,6 +432,7 @@ fn workload(row: &mut Row, device: &DeviceAccount, process: &Process) {
         ("device refused", Some(device.other_entries)),
         ("process' records in two pages", Some(report.refused)),
     );
+    retries(row, device, process);
     if process.exit_pending || process.halted {
         // A resident record faults too once the dying process' page table is empty, and a halted device logs nothing more.
         let most = report.submitted * process.records_per_descriptor;
@@ -457,6 +461,24 @@ fn workload(row: &mut Row, device: &DeviceAccount, process: &Process) {
         );
         row.equal(Rule::Workload, ("delivered", row.delivered), ("process saw", Some(delivered)));
         row.equal(Rule::Workload, ("failed", row.failed), ("process knows failed", Some(report.failed)));
+    }
+}
+
+/// How often a shared WQ was full, as the process heard it and as the device said it.
+fn retries(row: &mut Row, device: &DeviceAccount, process: &Process) {
+    let (heard, said) = (process.report.retries, device.retries);
+    let agree = match process.submission {
+        // What it hears in its last burst it does not count.
+        Some(Submission::Enqcmd) if !process.exit_pending => heard == said,
+        // The driver tries several times before it gives up.
+        Some(Submission::Enqcmd | Submission::Write) => heard <= said,
+        _ => heard == 0 && said == 0,
+    };
+    if !agree {
+        row.differ(
+            Rule::Workload,
+            format!("process was told {heard} times to retry, device said it {said} times"),
+        );
     }
 }
 
@@ -545,7 +567,8 @@ fn second_start(second: &Account, comparison: &mut Comparison) {
 
 fn kernel(books: &Books, comparison: &mut Comparison) {
     let mut differ = |text| comparison.differences.push(Difference { rule: Rule::Kernel, text });
-    if books.kernel.tainted & !TAINT_BAD_PAGE != 0 {
+    let emulation = if books.kernel.emulated.is_some() { TAINT_EMULATION } else { 0 };
+    if books.kernel.tainted & !(TAINT_BAD_PAGE | emulation) != 0 {
         differ(format!("the kernel is tainted: {}", books.kernel.tainted));
     }
     let pending = books.processes.iter().any(|process| process.exit_pending);

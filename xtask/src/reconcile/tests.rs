@@ -12,6 +12,7 @@ use dsascope_core::json::{SummaryContext, SummaryLine};
 use dsascope_core::ledger::{Balance, ByKind, KernelLedger, Ledger};
 use dsascope_core::model::BatchTotals;
 use dsascope_guest::report::{FileCounters, KernelReport, ProcessReport, TracerReport};
+use dsascope_guest::scenario::Submission;
 
 use super::books::{Account, Books, DeviceAccount, Key, Process, Tracer};
 use super::compare::{Rule, Source, compare};
@@ -171,6 +172,7 @@ fn books() -> Books {
                 ..ProcessReport::default()
             },
             exit_pending: false,
+            submission: Some(Submission::Store),
             records_per_descriptor: 1,
             halted: false,
             sees_all: false,
@@ -518,6 +520,42 @@ fn the_kernels_complaints_count_but_for_the_known_one() {
     assert_eq!(comparison.known.len(), 1);
     assert_eq!(found(|books| books.kernel.tainted = 512), [Rule::Kernel]);
     assert_eq!(found(|books| books.kernel.complaints.push("WARNING: CPU: 0".into())), [Rule::Kernel]);
+}
+
+#[test]
+fn the_emulations_taint_is_known_where_it_is_loaded_and_no_other() {
+    let tainted = |taint: u64, emulated| {
+        found(|books| {
+            books.kernel.tainted = taint;
+            books.kernel.emulated = emulated;
+        })
+    };
+    let forced_out_of_tree_unsigned = 2 | 0x1000 | 0x2000;
+    assert_eq!(tainted(forced_out_of_tree_unsigned, Some(7)), []);
+    assert_eq!(tainted(forced_out_of_tree_unsigned, None), [Rule::Kernel]);
+    assert_eq!(tainted(forced_out_of_tree_unsigned | 512, Some(7)), [Rule::Kernel]);
+}
+
+#[test]
+fn a_full_shared_wq_is_heard_as_often_as_the_device_says_it() {
+    let retried = |submission, pending, heard: u64, said: u64| {
+        found(|books| {
+            let process = &mut books.processes[0];
+            process.submission = Some(submission);
+            process.exit_pending = pending;
+            process.report.retries = heard;
+            device(books).retries = said;
+        })
+    };
+    assert_eq!(retried(Submission::Enqcmd, false, 5, 5), []);
+    assert_eq!(retried(Submission::Enqcmd, false, 5, 6), [Rule::Workload]);
+    assert_eq!(retried(Submission::Enqcmd, false, 6, 5), [Rule::Workload]);
+    assert_eq!(retried(Submission::Enqcmd, true, 5, 6), [], "the last burst's are not counted");
+    assert_eq!(retried(Submission::Write, false, 1, 32), [], "the driver hears more");
+    assert_eq!(retried(Submission::Write, false, 33, 32), [Rule::Workload]);
+    for submission in [Submission::Store, Submission::Movdir64b] {
+        assert_eq!(retried(submission, false, 0, 1), [Rule::Workload], "dedicated WQs do not answer");
+    }
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! From an initramfs to a usable system: file systems, then modules in the order that the host chose.
 //!
-//! Owns: the mount table and loading the module list ([`MODULE_ORDER`]: one absolute path a line). Refuses: stopping; what cannot be done is said on the
-//! console, and the agent tells the host what is missing when it matters.
+//! Owns: the mount table and loading the module list ([`MODULE_ORDER`]: one absolute path a line).
+//! Refuses: stopping; what cannot be done is said on the console, and the agent tells the host what is missing when it matters.
 
-use std::{ffi::CStr, fs, io, os::fd::AsRawFd, path::Path};
+use std::{ffi::CString, fs, io, os::fd::AsRawFd, path::Path};
 
 use anyhow::Context;
-use dsascope_guest::protocol::MODULE_ORDER;
+use dsascope_guest::{emulation, protocol::MODULE_ORDER};
 use nix::mount::{MsFlags, mount};
 
 const MOUNTS: [(&str, &str); 11] = [
@@ -22,6 +22,8 @@ const MOUNTS: [(&str, &str); 11] = [
     ("bpf", "/sys/fs/bpf"),
     ("cgroup2", "/sys/fs/cgroup"),
 ];
+
+const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 pub(crate) fn prepare() {
     for (kind, target) in MOUNTS {
@@ -52,7 +54,13 @@ fn load_module(path: &Path) -> anyhow::Result<()> {
     let compressed = path.extension().is_some_and(|e| e == "xz" || e == "zst" || e == "gz");
     // MODULE_INIT_COMPRESSED_FILE
     let flags = if compressed { 4 } else { 0 };
-    let parameters: &CStr = c"";
+    let emulation = path.file_stem().is_some_and(|stem| stem == emulation::MODULE);
+    let parameters = if emulation {
+        let btf = fs::read(VMLINUX_BTF).with_context(what)?;
+        CString::new(emulation::parameters(&btf).with_context(what)?).with_context(what)?
+    } else {
+        CString::default()
+    };
     // SAFETY: a valid descriptor and a C string.
     let result =
         unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), parameters.as_ptr(), flags) };

@@ -47,6 +47,7 @@ impl Children {
                 kind: device.kind,
                 node: configure::node(device.kind, number, process.work_queue),
                 name: crate::sysfs::wq_name(number, process.work_queue),
+                submission: scenario.submission_of(process),
                 forever,
             };
             let mut child = Command::new(env::current_exe().with_context(what)?)

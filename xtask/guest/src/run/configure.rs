@@ -19,6 +19,10 @@ use crate::sysfs;
 const NODE_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(crate) fn configure(scenario: &Scenario) -> anyhow::Result<()> {
+    ensure!(
+        !scenario.needs_emulation() || Path::new(sysfs::EMULATION).exists(),
+        "the scenario needs MOVDIR64B or ENQCMD, and their emulation is not loaded; if it was asked for, the console says why"
+    );
     for device in &scenario.devices {
         let number = device.number().context("a device without a number")?;
         let at = Path::new(sysfs::DEVICES).join(&device.name);
@@ -107,7 +111,7 @@ fn configure_wq(wq: &WorkQueue, kind: DeviceKind, number: u16) -> anyhow::Result
     set("size", &wq.size.to_string())?;
     set("priority", &wq.priority.to_string())?;
     if wq.mode == Mode::Shared {
-        set("threshold", &wq.size.to_string())?;
+        set("threshold", &wq.threshold.unwrap_or(wq.size).to_string())?;
     }
     set("type", "user")?;
     set("name", "testbed")?;

@@ -52,11 +52,14 @@ impl KernelLog {
         let complaints =
             log.iter().filter(|line| COMPLAINTS.iter().any(|word| line.contains(word))).cloned().collect();
         let tainted = sysfs::number(Path::new("/proc/sys/kernel/tainted"))?;
+        let emulation = Path::new(sysfs::EMULATION);
+        let count = || sysfs::number(&emulation.join("parameters/emulated"));
+        let emulated = emulation.exists().then(count).transpose()?;
         let objects = self.objects.iter();
         let fault_objects = objects
             .map(|(device, before)| Ok((device.clone(), [*before, fault_objects(device)?])))
             .collect::<anyhow::Result<_>>()?;
-        Ok(KernelReport { tainted, complaints, log, fault_objects })
+        Ok(KernelReport { tainted, emulated, complaints, log, fault_objects })
     }
 }
 

@@ -156,6 +156,9 @@ pub struct WorkQueue {
     pub mode: Mode,
     /// Entries.
     pub size: u16,
+    /// Of a shared WQ: entries that processes can fill. All of them without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<u16>,
     #[serde(default = "default_priority")]
     pub priority: u8,
     #[serde(default)]
@@ -165,6 +168,18 @@ pub struct WorkQueue {
     pub page_requests: bool,
     #[serde(default)]
     pub block_on_fault: bool,
+}
+
+/// How a process' descriptors reach the WQ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Submission {
+    /// Eight 8-byte stores, which the device model puts together.
+    Store,
+    Movdir64b,
+    Enqcmd,
+    /// By write(2): the driver submits.
+    Write,
 }
 
 /// How a process ends.
@@ -269,6 +284,9 @@ pub struct Process {
     /// After so many descriptors a drain is submitted, with a resident record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain_every: Option<u32>,
+    /// By the WQ's mode without it: plain stores to a dedicated WQ, ENQCMD to a shared one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submission: Option<Submission>,
     /// Descriptors (or batches) to submit, each time the WQ is opened.
     pub count: u32,
     /// Without it: as fast as possible.
@@ -308,6 +326,9 @@ pub struct Expect {
     /// Of these, records that cannot be delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<u64>,
+    /// Whether its shared WQ was ever full when it submitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retried: Option<bool>,
 }
 
 const fn default_timeout_s() -> u32 {
@@ -384,6 +405,23 @@ impl Scenario {
     #[must_use]
     pub fn work_queue_of(&self, process: &Process) -> Option<&WorkQueue> {
         self.device(&process.device)?.work_queue(process.work_queue)
+    }
+
+    /// How a process submits, as it says or as its WQ's mode asks for.
+    #[must_use]
+    pub fn submission_of(&self, process: &Process) -> Submission {
+        process.submission.unwrap_or_else(|| match self.work_queue_of(process).map(|wq| wq.mode) {
+            Some(Mode::Shared) => Submission::Enqcmd,
+            _ => Submission::Store,
+        })
+    }
+
+    /// Whether it needs instructions that the guest's CPU does not have: for shared WQs, and wherever not by plain stores.
+    #[must_use]
+    pub fn needs_emulation(&self) -> bool {
+        let shared =
+            self.devices.iter().flat_map(|device| &device.work_queues).any(|wq| wq.mode == Mode::Shared);
+        shared || self.processes.iter().any(|process| self.submission_of(process) != Submission::Store)
     }
 }
 

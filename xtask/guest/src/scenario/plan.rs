@@ -102,7 +102,12 @@ impl Faults {
     /// As a scenario's expectation.
     #[must_use]
     pub const fn expect(&self) -> Expect {
-        Expect { faults: Some(self.total()), delivered: Some(self.delivered), failed: Some(self.failed) }
+        Expect {
+            faults: Some(self.total()),
+            delivered: Some(self.delivered),
+            failed: Some(self.failed),
+            retried: None,
+        }
     }
 
     fn count(&mut self, habit: Habit) {
@@ -386,7 +391,7 @@ mod tests {
         let pending = scenario(Process { exit: Exit::Pending, ..process() });
         assert_eq!(pending.certain(&pending.processes[0]), None);
         let clean = scenario(Process { count: 10, ..process() });
-        let expect = Expect { faults: Some(10), delivered: Some(10), failed: Some(0) };
+        let expect = Expect { faults: Some(10), delivered: Some(10), failed: Some(0), retried: None };
         assert_eq!(clean.certain(&clean.processes[0]), Some(expect));
     }
 

@@ -9,8 +9,11 @@ use dsascope_submit::Access;
 use super::plan::Habit;
 use super::{
     Batch, Device, DeviceKind, Exit, Group, Inject, MAX_BATCH_IDENTIFIERS, Mode, Operation, Pages, Process,
-    Scenario, Shares, Tracer, WorkQueue,
+    Scenario, Shares, Submission, Tracer, WorkQueue,
 };
+
+/// Of so many seeds one has shared WQs and every way to submit, for which its guest emulates instructions.
+const SHARING: u64 = 4;
 
 /// SplitMix64: small, and good enough to choose scenarios.
 struct Random(u64);
@@ -69,9 +72,48 @@ pub fn random(seed: u64) -> Scenario {
         processes,
         expect: BTreeMap::new(),
     };
+    if seed % SHARING == SHARING - 1 {
+        share(&mut r, &mut scenario);
+    }
     let certain = |process: &Process| Some((process.name.clone(), scenario.certain(process)?));
     scenario.expect = scenario.processes.iter().filter_map(certain).collect();
     scenario
+}
+
+/// Makes some WQs shared, by several processes where they can be, and has descriptors submitted in each way there is.
+fn share(r: &mut Random, scenario: &mut Scenario) {
+    for device in &mut scenario.devices {
+        for wq in &mut device.work_queues {
+            if !r.one_in(3) {
+                wq.mode = Mode::Shared;
+                wq.threshold = r.one_in(2).then(|| r.range(1, wq.size));
+            }
+        }
+    }
+    for process in &mut scenario.processes {
+        let Some(device) = scenario.devices.iter().find(|device| device.name == process.device) else {
+            continue;
+        };
+        let Some(own) = device.work_queue(process.work_queue) else { continue };
+        // What becomes of a fault depends on these.
+        let alike = |wq: &&WorkQueue| {
+            wq.mode == Mode::Shared
+                && (wq.page_requests, wq.block_on_fault) == (own.page_requests, own.block_on_fault)
+        };
+        let shared: Vec<u8> = device.work_queues.iter().filter(alike).map(|wq| wq.id).collect();
+        let joins = !shared.is_empty() && r.one_in(2);
+        if joins {
+            process.work_queue = r.pick(&shared);
+        }
+        let by_write = process.operation != Operation::Batch && process.completion_records.straddling == 0;
+        let ways: &[_] = match (joins || own.mode == Mode::Shared, by_write) {
+            (true, true) => &[Submission::Enqcmd, Submission::Enqcmd, Submission::Write],
+            (true, false) => &[Submission::Enqcmd],
+            (false, true) => &[Submission::Store, Submission::Movdir64b, Submission::Write],
+            (false, false) => &[Submission::Store, Submission::Movdir64b],
+        };
+        process.submission = Some(r.pick(ways));
+    }
 }
 
 /// One device, two or three, as every boot for random scenarios has them.
@@ -115,6 +157,7 @@ fn work_queue(r: &mut Random, device: &Device) -> WorkQueue {
     WorkQueue {
         id: r.pick(&free),
         mode: Mode::Dedicated,
+        threshold: None,
         size: r.range(1, 32),
         priority: r.range(1, 15) as u8,
         group: r.pick(if groups.is_empty() { &all } else { &groups }),
@@ -195,6 +238,7 @@ fn process(r: &mut Random, index: u16, device: &Device, wq: &WorkQueue) -> Proce
         } else {
             Vec::new()
         },
+        submission: None,
         batch,
         source,
         destination,
@@ -280,11 +324,16 @@ mod tests {
                 see("errors", d.injections.iter().any(|i| matches!(i, Inject::HardwareErrors { .. })));
                 see("page requests", d.work_queues.iter().any(|wq| wq.page_requests));
                 see("block on fault", d.work_queues.iter().any(|wq| wq.block_on_fault));
+                see("shared", d.work_queues.iter().any(|wq| wq.mode == Mode::Shared));
+                see("threshold", d.work_queues.iter().any(|wq| wq.threshold.is_some()));
             }
             for p in &s.processes {
                 see(&format!("{:?}", p.operation), true);
                 see("pending", p.exit == Exit::Pending);
                 see("repeated", p.repeat > 1);
+                see(&format!("by {:?}", s.submission_of(p)), true);
+                let place = |p: &Process| (p.device.clone(), p.work_queue);
+                see("neighbours", s.processes.iter().any(|q| q.name != p.name && place(q) == place(p)));
                 see("drains", p.drain_every.is_some());
                 see("absent source", p.source == Pages::Absent);
                 see("absent destination", p.destination == Pages::Absent);

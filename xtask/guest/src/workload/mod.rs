@@ -12,6 +12,7 @@ use std::{
     path::PathBuf,
     sync::{PoisonError, atomic::Ordering},
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail, ensure};
@@ -19,7 +20,7 @@ use dsascope_guest::{
     report::{FileCounters, ProcessReport},
     scenario::{self, DeviceKind, Exit, Process},
 };
-use dsascope_submit::WorkQueue;
+use dsascope_submit::{Error, Submission, Work, WorkQueue};
 use nix::sys::prctl;
 use serde::{Deserialize, Serialize};
 
@@ -28,12 +29,20 @@ use self::{files::OpenFile, submitter::Round};
 /// What a process says when its WQ is open and its memory prepared.
 pub(crate) const READY: &str = "ready";
 
+/// How long a shared WQ may be full in one go.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Before a full shared WQ is tried again.
+const PAUSE: Duration = Duration::from_micros(50);
+/// ENQCMDs in a row before a process pauses, as in Intel's accel-config tests.
+const ENQCMD_ATTEMPTS: u32 = 3;
+
 /// The first line that a process reads. The second is `go`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) process: Process,
     pub(crate) work_queue: scenario::WorkQueue,
     pub(crate) kind: DeviceKind,
+    pub(crate) submission: scenario::Submission,
     /// /dev/dsa/wqN.M
     pub(crate) node: PathBuf,
     /// wqN.M
@@ -94,7 +103,7 @@ fn work(order: &Order, results: &mut Results) -> anyhow::Result<()> {
     prctl::set_timerslack(1).context("setting the timer slack")?;
     let cases = process.cases();
     for round in 0..process.repeat {
-        let queue = WorkQueue::open(&order.node)?;
+        let queue = WorkQueue::open_for(&order.node, way(order.submission))?;
         let file = OpenFile::of_this_thread(order.kind, &order.name)?;
         let submitter = Round::prepare(&queue, &file, order, &cases)?;
         if round == 0 {
@@ -110,7 +119,7 @@ fn work(order: &Order, results: &mut Results) -> anyhow::Result<()> {
                     submitter::STOP.store(true, Ordering::Relaxed);
                 });
             }
-            thread::sleep(std::time::Duration::from_millis(process.start_delay_ms.into()));
+            thread::sleep(Duration::from_millis(process.start_delay_ms.into()));
         }
         submitter.run()?;
         let burst = submitter.leave(&mut results.report)?;
@@ -121,6 +130,26 @@ fn work(order: &Order, results: &mut Results) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+const fn way(submission: scenario::Submission) -> Submission {
+    match submission {
+        scenario::Submission::Store => Submission::PlainStores,
+        scenario::Submission::Movdir64b => Submission::Movdir64b,
+        scenario::Submission::Enqcmd => Submission::Enqcmd { attempts: ENQCMD_ATTEMPTS },
+        scenario::Submission::Write => Submission::Write,
+    }
+}
+
+/// Submits, to a shared WQ that is full again and again, as others take its entries too.
+fn offer(queue: &WorkQueue, work: &Work) -> Result<(), Error> {
+    let begin = Instant::now();
+    loop {
+        match queue.submit(work) {
+            Err(Error::Full { .. }) if begin.elapsed() < PATIENCE => thread::sleep(PAUSE),
+            result => return result,
+        }
+    }
 }
 
 /// A line of the run; an error when it has gone.

@@ -13,6 +13,7 @@ use dsascope_guest::scenario::{
 use dsascope_submit::{Error, Progress, Record, Step, Work, resume};
 
 use super::buffers::{Buffers, Kit, is_partial, presence};
+use super::offer;
 
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -287,7 +288,7 @@ impl Outstanding {
         news.ended = false;
         news.again = Some(faults);
         self.submitted = Instant::now();
-        kit.queue.submit(&work)
+        offer(kit.queue, &work)
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
     Order,
     buffers::Kit,
     files::OpenFile,
-    lock,
+    lock, offer,
     slot::{News, Sent, Slot},
 };
 
@@ -86,7 +86,7 @@ pub(crate) struct Burst<'a> {
 impl Burst<'_> {
     pub(crate) fn submit_and_exit(self) -> ! {
         for work in &self.works {
-            if let Err(error) = self.queue.submit(work) {
+            if let Err(error) = offer(self.queue, work) {
                 eprintln!("submitting the last descriptors: {error}");
             }
         }
@@ -222,7 +222,7 @@ impl<'a> Round<'a> {
         books.failing += sent.faults.failed;
         count(&mut books.report, sent);
         drop(books);
-        Ok(sent.works.iter().try_for_each(|work| self.kit.queue.submit(work))?)
+        Ok(sent.works.iter().try_for_each(|work| offer(self.kit.queue, work))?)
     }
 
     /// Takes what has ended off the slots; whether there was any progress.
@@ -333,6 +333,7 @@ impl<'a> Round<'a> {
         if failing > 0 {
             round.failed = self.file.failures()?;
         }
+        round.retries = self.kit.queue.retries();
         let mut works = Vec::new();
         if self.process.exit == Exit::Pending {
             let mut worker = lock(&self.workers[0]);

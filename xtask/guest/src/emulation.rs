@@ -1,0 +1,58 @@
+//! What the module that emulates MOVDIR64B and ENQCMD must know of the kernel it runs on, from that kernel's BTF.
+//!
+//! Owns: the module's name, its parameters, and the check of the layouts that its source takes for granted. Refuses: loading it.
+
+use anyhow::{Context, ensure};
+use dsascope_core::btf::{Btf, Kind};
+
+/// As the kernel names it; the source is `xtask/guest-module/enqcmd_emulation.c`.
+pub const MODULE: &str = "enqcmd_emulation";
+
+/// (parameter, structure, member): offsets that differ between kernels.
+const PARAMETERS: [(&str, &str, &str); 5] = [
+    ("task_mm", "task_struct", "mm"),
+    ("task_pagefault_disabled", "task_struct", "pagefault_disabled"),
+    ("mm_iommu_mm", "mm_struct", "iommu_mm"),
+    ("iommu_mm_pasid", "iommu_mm_data", "pasid"),
+    ("cpu_capabilities", "cpuinfo_x86", "x86_capability"),
+];
+
+/// (structure, member, offset): layouts that are written down in the source.
+const LAYOUTS: [(&str, &str, u32); 15] = [
+    ("pt_regs", "r15", 0),
+    ("pt_regs", "ax", 80),
+    ("pt_regs", "ip", 128),
+    ("pt_regs", "flags", 144),
+    ("die_args", "regs", 0),
+    ("die_args", "trapnr", 24),
+    ("notifier_block", "notifier_call", 0),
+    ("notifier_block", "priority", 16),
+    ("kernel_param", "name", 0),
+    ("kernel_param", "mod", 8),
+    ("kernel_param", "ops", 16),
+    ("kernel_param", "perm", 24),
+    ("kernel_param", "level", 26),
+    ("kernel_param", "flags", 27),
+    ("kernel_param", "arg", 32),
+];
+
+/// The module's parameters for the kernel of this BTF, as `finit_module` takes them.
+pub fn parameters(vmlinux: &[u8]) -> anyhow::Result<String> {
+    let btf = Btf::parse("vmlinux", vmlinux, None)?;
+    let offset = |structure, member| -> anyhow::Result<u32> {
+        Ok(btf.member_offset(btf.id(Kind::Struct, structure)?, member)?)
+    };
+    for (structure, member, expected) in LAYOUTS {
+        let actual = offset(structure, member)?;
+        ensure!(
+            actual == expected,
+            "{MODULE} takes {structure}.{member} to be at {expected}, but this kernel has it at {actual}"
+        );
+    }
+    let parameter = |(name, structure, member)| {
+        offset(structure, member)
+            .map(|offset| format!("{name}={offset}"))
+            .context("this kernel has no shared WQs")
+    };
+    Ok(PARAMETERS.into_iter().map(parameter).collect::<anyhow::Result<Vec<_>>>()?.join(" "))
+}
