@@ -20,6 +20,8 @@ use crate::version::KernelVersion;
 const SUITES: [&str; 3] = ["trixie-backports", "trixie", "bookworm-backports"];
 /// Where QEMU >= 10.1 is.
 const QEMU_SUITE: &str = "trixie-backports";
+/// The newest release of Debian that has accel-config.
+const ACCEL_CONFIG_SUITE: &str = "trixie";
 /// Signs all of [`SUITES`]; part of every Debian system.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Lists older than this are fetched again before a kernel is chosen by prefix.
@@ -101,12 +103,21 @@ impl Apt {
 
     /// Fetches QEMU with all it depends on, libc included, and unpacks it into `into`.
     pub fn unpack_qemu(&self, into: &Path) -> Result<()> {
+        self.unpack_with_dependencies("qemu-system-x86", QEMU_SUITE, into)
+    }
+
+    /// Fetches Debian's accel-config with all it depends on, libc included, and unpacks it into `into`.
+    pub fn unpack_accel_config(&self, into: &Path) -> Result<()> {
+        self.unpack_with_dependencies("accel-config", ACCEL_CONFIG_SUITE, into)
+    }
+
+    fn unpack_with_dependencies(&self, package: &str, suite: &str, into: &Path) -> Result<()> {
         let archives =
             tempfile::tempdir_in(&self.directory).context("cannot make a directory for packages")?;
         fs::create_dir(archives.path().join("partial")).context("cannot make a directory for packages")?;
         let into_archives = format!("-oDir::Cache::archives={}", archives.path().display());
-        let options = ["--download-only", "--yes", "--no-install-recommends", "-t", QEMU_SUITE];
-        self.fetch(|apt| run(apt.arg("install").args(options).args([&into_archives, "qemu-system-x86"])))?;
+        let options = ["--download-only", "--yes", "--no-install-recommends", "-t", suite];
+        self.fetch(|apt| run(apt.arg("install").args(options).args([&into_archives, package])))?;
         unpack(archives.path(), into)
     }
 

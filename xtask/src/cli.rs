@@ -92,6 +92,9 @@ pub struct GuestArgs {
     /// Emulate MOVDIR64B and ENQCMD by a module that taints the kernel; scenarios that need it have it anyway
     #[arg(long)]
     pub emulation: bool,
+    /// Put Debian's accel-config into the guest
+    #[arg(long)]
+    pub accel_config: bool,
     /// Give the command up after so many seconds
     #[arg(long, value_name = "SECONDS", requires = "command")]
     pub timeout: Option<u64>,

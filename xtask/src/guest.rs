@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use dsascope_guest::scenario::{DeviceKind, Scenario, random};
 
+use crate::accel_config;
 use crate::binaries::TRACER;
+use crate::cache::Cache;
 use crate::cli::GuestArgs;
 use crate::progress::say;
 use crate::session::{Command, Guest, Outcome, Stream};
@@ -22,6 +24,9 @@ pub fn run(arguments: &GuestArgs) -> Result<u8> {
     let mut settings = arguments.machine.settings();
     settings.out.clone_from(&arguments.out);
     settings.files.clone_from(&arguments.files);
+    if arguments.accel_config {
+        settings.files.extend(accel_config::files(&Cache::open()?)?);
+    }
     settings.devices = devices(&scenarios)?;
     settings.emulation = arguments.emulation || scenarios.iter().any(Scenario::needs_emulation);
     let mut guest = Guest::boot(&settings)?;

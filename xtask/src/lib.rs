@@ -1,10 +1,11 @@
 //! dsascope's build, testbed and checks behind `cargo xtask`.
 //!
-//! Bottom up: [`cache`], [`apt`], [`version`], [`kernel`] and [`qemu`] bring what is missing; [`binaries`],
+//! Bottom up: [`cache`], [`apt`], [`version`], [`kernel`], [`qemu`] and [`accel_config`] bring what is missing; [`binaries`],
 //! [`modules`], [`emulation`], [`initramfs`] and [`rootfs`] make the guest's file system; [`machine`], [`devices`] and [`control`] run
 //! it; [`session`] is a booted guest that the commands ([`guest`], [`demo`], [`test`], [`reconcile`], [`cost`]) use.
 //! Refuses: device behaviour (the testbed crate) and what happens in the guest (the guest crate).
 
+pub mod accel_config;
 pub mod apt;
 mod arrows;
 pub mod binaries;

@@ -13,7 +13,9 @@ use anyhow::{Context, Result, bail, ensure};
 use dsascope_guest::report::{KERNEL, KernelReport};
 use dsascope_guest::scenario::{Scenario, random};
 
+use crate::accel_config;
 use crate::binaries::{TRACER, workspace};
+use crate::cache::Cache;
 use crate::cli::TestArgs;
 use crate::guest;
 use crate::reconcile;
@@ -71,7 +73,12 @@ fn table() -> Result<Vec<GuestTest>> {
         fixed("boots untainted", boots_untainted),
         fixed("doctor", doctor),
         fixed("random scenarios", random_scenarios),
+        fixed("accel-config load-config agrees with doctor", accel_config::load_config),
         GuestTest { emulation: true, ..fixed("random scenarios with emulation", random_scenarios) },
+        GuestTest {
+            emulation: true,
+            ..fixed("accel-config config-user-default agrees with doctor", accel_config::config_user_default)
+        },
     ];
     for (path, scenario) in scenarios()? {
         let file = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -119,7 +126,12 @@ fn guest_tests(kernel: &str, arguments: &TestArgs, tally: &mut Tally) {
         Ok(devices) => devices,
         Err(error) => return tally.fail(&format!("{kernel}: the devices of the tests"), &error),
     };
+    let files = match Cache::open().and_then(|cache| accel_config::files(&cache)) {
+        Ok(files) => files,
+        Err(error) => return tally.fail(&format!("{kernel}: the guest's files"), &error),
+    };
     let mut settings = Settings {
+        files,
         kernel: KernelSource::Version(kernel.to_owned()),
         qemu: arguments.qemu.clone(),
         cpus: CPUS,
@@ -315,6 +327,6 @@ mod tests {
     #[test]
     fn every_scenario_file_is_valid_and_has_a_test() {
         let all = scenarios().unwrap();
-        assert_eq!(table().unwrap().len(), all.len() + 4);
+        assert_eq!(table().unwrap().len(), all.len() + 6);
     }
 }
