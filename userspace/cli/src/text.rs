@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use dsascope_core::event::{Event, Fault, Hole, HoleKind, SessionInfo};
+use dsascope_core::event::{DriverEvent, Event, Fault, Happening, Hole, HoleKind, SessionInfo};
 use dsascope_core::model::{Batch, Model, Process};
 use dsascope_core::stages::Stage;
 use dsascope_tui::format::{fit, optional_duration, rate};
@@ -31,7 +31,8 @@ pub(crate) fn fault(model: &Model, fault: &Fault) -> String {
     )
 }
 
-/// Everything but faults, snapshots and ticks, as a line of its own: `        TIME -- text`.
+/// Everything but faults, snapshots and ticks, as a line of its own: `        TIME -- text`. Not what belongs to an open or a close, and not
+/// what another line says already.
 pub(crate) fn other(model: &Model, event: &Event) -> Option<String> {
     let (at_ns, text) = match event {
         Event::Open(open) => {
@@ -63,14 +64,18 @@ pub(crate) fn other(model: &Model, event: &Event) -> Option<String> {
                 ),
             )
         }
+        Event::Driver(event) if event.is_routine() || is_told_otherwise(event) => return None,
+        Event::Driver(event) => (event.at_ns, words::driver(&THEME, event, model.before(event))),
+        Event::Interrupt(interrupt) => (interrupt.at_ns, words::interrupt(interrupt)?),
         Event::Hole(hole) => (hole.at_ns, hole_text(hole)),
-        Event::Session(_)
-        | Event::Fault(_)
-        | Event::Interrupt(_)
-        | Event::Snapshot(_)
-        | Event::Tick { .. } => return None,
+        Event::Session(_) | Event::Fault(_) | Event::Snapshot(_) | Event::Tick { .. } => return None,
     };
     Some(format!("{:>12} -- {text}", moment(model, at_ns)))
+}
+
+/// The driver writes SWERROR in four lines of numbers; the interrupt's line has it in words.
+fn is_told_otherwise(event: &DriverEvent) -> bool {
+    matches!(&event.what, Happening::Warning { text } if text.starts_with("err["))
 }
 
 fn hole_text(hole: &Hole) -> String {

@@ -37,6 +37,17 @@ fn trace_text() {
 }
 
 #[test]
+fn what_the_driver_does_has_a_line_each() {
+    let events = file(&script::trouble());
+    let output = run(&["trace", "--events", path(&events)]);
+    let stdout = text(&output.stdout);
+    let shown: Vec<_> = stdout.lines().filter(|line| line.contains(" -- ")).collect();
+    insta::assert_snapshot!(shown.join("\n"));
+    let of_another_device = run(&["trace", "--wq", "wq1.0", "--events", path(&events)]);
+    assert!(!text(&of_another_device.stdout).contains(" -- "));
+}
+
+#[test]
 fn trace_json_is_whole_and_reads_back() {
     let events = script::busy(1);
     let input = file(&events);

@@ -8,10 +8,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::decode::text::{Decoded, Item};
-use crate::decode::{operation, status};
+use crate::decode::{SoftwareError, operation, status};
 use crate::event::{
-    Comm, Context, ContextTotals, Durations, Event, Fault, Hole, HoleKind, Interrupt, Open, ProgramStats,
-    Release, SessionInfo,
+    Comm, Context, ContextTotals, DriverEvent, Durations, Event, Fault, Happening, Hole, HoleKind, Interrupt,
+    Open, ProgramStats, Release, SessionInfo, WqConfig,
 };
 use crate::hist::{StageHistograms, Summary};
 use crate::ledger::{Balance, Ledger};
@@ -37,9 +37,10 @@ pub struct Line {
 pub enum Body {
     Session(Box<SessionInfo>),
     Fault(Box<FaultLine>),
-    Interrupt(Interrupt),
+    Interrupt(Box<InterruptLine>),
     Open(Open),
     Release(Release),
+    Driver(Box<DriverLine>),
     Hole(Hole),
     /// A batch ended, as far as its entries tell; or was open when tracing ended.
     Batch(Box<BatchLine>),
@@ -99,6 +100,28 @@ pub struct BatchPlace {
     /// Index of the descriptor in its batch.
     pub index: u16,
     pub first_error: bool,
+}
+
+/// A run of the interrupt thread, with its SWERROR in parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InterruptLine {
+    #[serde(flatten)]
+    pub interrupt: Interrupt,
+    #[serde(default)]
+    pub software_error: Option<SoftwareError>,
+}
+
+/// What the driver did to a device, or said of it, with names for codes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DriverLine {
+    #[serde(flatten)]
+    pub event: DriverEvent,
+    /// Of a command: its name, its status in words, and how long it took.
+    pub command: Option<String>,
+    pub status: Option<String>,
+    pub duration_ns: Option<u64>,
+    /// What a WQ that was enabled had been configured with before, as far as it was seen.
+    pub before: Option<WqConfig>,
 }
 
 /// Latency of one stage.
@@ -214,9 +237,10 @@ impl Line {
                 let comm = model.process(fault.context.key()).and_then(|process| process.comm);
                 Body::Fault(Box::new(FaultLine::new(fault, comm)))
             }
-            Event::Interrupt(interrupt) => Body::Interrupt(*interrupt),
+            Event::Interrupt(interrupt) => Body::Interrupt(Box::new(InterruptLine::new(interrupt))),
             Event::Open(open) => Body::Open(open.clone()),
             Event::Release(release) => Body::Release(*release),
+            Event::Driver(event) => Body::Driver(Box::new(DriverLine::new(event, model))),
             Event::Hole(hole) => Body::Hole(*hole),
             Event::Snapshot(_) | Event::Tick { .. } => return None,
         };
@@ -229,9 +253,10 @@ impl Line {
         Some(match self.body {
             Body::Session(session) => Event::Session(session),
             Body::Fault(line) => Event::Fault(line.fault),
-            Body::Interrupt(interrupt) => Event::Interrupt(interrupt),
+            Body::Interrupt(line) => Event::Interrupt(line.interrupt),
             Body::Open(open) => Event::Open(open),
             Body::Release(release) => Event::Release(release),
+            Body::Driver(line) => Event::Driver(line.event),
             Body::Hole(hole) => Event::Hole(hole),
             Body::Batch(_)
             | Body::Stat(_)
@@ -292,6 +317,32 @@ impl FaultLine {
                 first_error: entry.first_err_in_batch(),
             }),
             durations_ns: fault.times.durations(),
+        }
+    }
+}
+
+impl InterruptLine {
+    #[must_use]
+    pub fn new(interrupt: &Interrupt) -> Self {
+        let error = interrupt.swerror.and_then(|qwords| SoftwareError::new(interrupt.device, &qwords));
+        Self { interrupt: *interrupt, software_error: error }
+    }
+}
+
+impl DriverLine {
+    #[must_use]
+    pub fn new(event: &DriverEvent, model: &Model) -> Self {
+        let command = match &event.what {
+            Happening::Command(command) => Some(command),
+            _ => None,
+        };
+        let own = |name: &'static str| name.to_owned();
+        Self {
+            event: event.clone(),
+            command: command.and_then(|command| command.name()).map(own),
+            status: command.and_then(|command| command.status()).map(own),
+            duration_ns: event.duration_ns(),
+            before: model.before(event).cloned(),
         }
     }
 }

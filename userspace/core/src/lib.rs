@@ -6,6 +6,7 @@
 //! Refuses: aya, tokio, ratatui, clap, and every kind of I/O.
 
 pub mod decode;
+pub mod driver;
 pub mod event;
 pub mod fault;
 pub mod hex;

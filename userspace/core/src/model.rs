@@ -7,13 +7,15 @@
 pub mod batch;
 pub mod batches;
 mod count;
+mod driver;
 pub mod event_log;
+mod recent;
 mod row;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::event::{
-    Event, Fault, Hole, HoleKind, Interrupt, Key, Open, Release, SessionInfo, Snapshot, WqId,
+    DriverEvent, Event, Fault, Hole, HoleKind, Interrupt, Key, Open, Release, SessionInfo, Snapshot, WqId,
 };
 use crate::hist::{StageHistograms, Summary};
 use crate::ledger::{Balance, Ledger};
@@ -25,6 +27,7 @@ pub use batch::Batch;
 pub use batches::{BatchTotals, Batches};
 pub use count::{Counts, Exact};
 pub use event_log::{EventLog, EventLogAdvice};
+use recent::push_bounded;
 pub use row::{Device, Process, Wq};
 
 /// How often cached latency figures are brought up to date.
@@ -42,11 +45,19 @@ pub struct Limits {
     pub recent_faults: usize,
     pub recent_holes: usize,
     pub recent_releases: usize,
+    pub recent_driver_events: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { processes: 4096, histograms: 32, recent_faults: 1024, recent_holes: 256, recent_releases: 64 }
+        Self {
+            processes: 4096,
+            histograms: 32,
+            recent_faults: 1024,
+            recent_holes: 256,
+            recent_releases: 64,
+            recent_driver_events: 256,
+        }
     }
 }
 
@@ -111,6 +122,7 @@ pub struct Model {
     holes: BTreeMap<HoleKind, u64>,
     recent_holes: VecDeque<Hole>,
     recent_releases: VecDeque<Release>,
+    recent_driver_events: VecDeque<DriverEvent>,
     batches: Batches,
     ledger: Ledger,
     snapshot: Option<Snapshot>,
@@ -132,6 +144,7 @@ impl Model {
             Event::Interrupt(interrupt) => self.interrupt(interrupt),
             Event::Open(open) => self.open(open),
             Event::Release(release) => self.release(release),
+            Event::Driver(event) => self.driver(event),
             Event::Hole(hole) => self.hole(hole),
             Event::Snapshot(snapshot) => self.take_snapshot(snapshot),
             Event::Tick { now_ns } => self.pass(*now_ns),
@@ -388,7 +401,7 @@ impl Model {
             device.info = Some(info.clone());
             for wq in &info.wqs {
                 let id = WqId { device: info.device.id, wq: wq.wq };
-                self.wqs.entry(id).or_insert_with(|| Wq::new(id, info.device)).info = Some(wq.clone());
+                self.wqs.entry(id).or_insert_with(|| Wq::new(id, info.device)).describe(wq);
             }
         }
         self.session = Some(session.clone());
@@ -447,6 +460,7 @@ impl Model {
         device.interrupt_entries += u64::from(interrupt.entries);
         device.interrupt_rate.add(interrupt.at_ns, 1);
         device.event_log.run(interrupt);
+        device.error_entries += u64::from(interrupt.error_entries.unwrap_or(0));
         if let Some(swerror) = interrupt.swerror {
             device.swerrors += 1;
             device.last_swerror = Some(swerror);
@@ -580,13 +594,6 @@ impl Model {
         }
         true
     }
-}
-
-fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, limit: usize) {
-    while queue.len() >= limit.max(1) {
-        queue.pop_front();
-    }
-    queue.push_back(item);
 }
 
 #[cfg(test)]

@@ -1,11 +1,17 @@
-//! A fault or a batch in few words, for tables and lines.
+//! A fault, a batch or something that the driver did in few words, for tables and lines.
 
 use dsascope_common::hw::completion::status;
 use dsascope_core::decode;
-use dsascope_core::event::{CopyOutcome, DeviceKind, Fault};
+use dsascope_core::decode::SoftwareError;
+use dsascope_core::event::{
+    Command, CopyOutcome, DeviceKind, DriverEvent, Fault, Happening, Interrupt, WqConfig,
+};
 use dsascope_core::model::Batch;
 use dsascope_core::model::batch::{FindingKind, Patch};
 use dsascope_core::model::batches::strip;
+
+use crate::Theme;
+use crate::format::optional_duration;
 
 /// The operation's name, or its code.
 pub fn operation(fault: &Fault) -> String {
@@ -87,4 +93,60 @@ pub fn finding(finding: FindingKind) -> &'static str {
 /// Elements and record.
 pub fn batch(batch: &Batch) -> String {
     format!("elements {}; {}", elements(batch), batch_record(batch))
+}
+
+/// What the driver did to a device, or said of it. `before`: what a WQ that was enabled had been configured with.
+pub fn driver(theme: &Theme, event: &DriverEvent, before: Option<&WqConfig>) -> String {
+    let device = event.device;
+    match &event.what {
+        Happening::Command(command) => {
+            let took = optional_duration(theme, event.duration_ns());
+            let by = format!("by {} {}", event.comm, event.tgid);
+            format!("{device} {} in {took} {by}{}", command_words(event, command), enabled(command, before))
+        }
+        Happening::Halt { answer } => format!("{device} HALTED: {}", answer.words()),
+        Happening::Reset { state, .. } => {
+            let took = optional_duration(theme, event.duration_ns());
+            let state = state.map_or("in an unknown state", |state| state.name());
+            format!("{device} function-level reset in {took}: {state}")
+        }
+        Happening::Warning { text } => format!("{device} driver warns: {text}"),
+    }
+}
+
+fn command_words(event: &DriverEvent, command: &Command) -> String {
+    let code = command.command_code;
+    let mut words = command.name().map_or_else(|| format!("command {code:#04x}"), String::from);
+    let object = command.object(event.device);
+    if !object.is_empty() {
+        words += &format!(" {object}");
+    }
+    let status = command.status_code;
+    match command.status() {
+        _ if command.succeeded() => words,
+        Some(status_words) => format!("{words} FAILED {status:#04x} ({status_words})"),
+        None => format!("{words} FAILED {status:#04x}"),
+    }
+}
+
+fn enabled(command: &Command, before: Option<&WqConfig>) -> String {
+    let Some(config) = &command.enabled else { return String::new() };
+    let changed = before.map_or_else(String::new, |before| config.changes(before));
+    let changed = if changed.is_empty() { changed } else { format!("; WAS {changed}") };
+    format!(": {}{changed}", config.words())
+}
+
+/// What a run of the interrupt thread tells besides faults; `None`: nothing.
+pub fn interrupt(interrupt: &Interrupt) -> Option<String> {
+    let device = interrupt.device;
+    let error = interrupt.swerror.map(|qwords| match SoftwareError::new(device, &qwords) {
+        Some(error) => format!("SWERROR {}", error.words(device)),
+        None => "SWERROR cleared".into(),
+    });
+    let entries = interrupt.error_entries.filter(|&entries| entries > 0).map(|entries| {
+        let what = if entries == 1 { "error" } else { "errors" };
+        format!("{entries} {what} in the event log that the driver does not serve")
+    });
+    let words: Vec<String> = error.into_iter().chain(entries).collect();
+    (!words.is_empty()).then(|| format!("{device} {}", words.join("; ")))
 }

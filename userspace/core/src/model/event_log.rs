@@ -184,6 +184,7 @@ mod tests {
             end_ns: at_ns,
             entries,
             swerror: None,
+            error_entries: Some(0),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use super::count::{Counts, Exact, best};
 use super::event_log::EventLog;
+use crate::driver::WqConfig;
 use crate::event::{
     Comm, Context, ContextTotals, CopyOutcome, DeviceId, DeviceInfo, DeviceKind, Fault, Key, WqId, WqInfo,
 };
@@ -169,6 +170,10 @@ pub struct Wq {
     pub device: DeviceId,
     /// Configuration, when the session tells it.
     pub info: Option<WqInfo>,
+    /// What it is configured with: since it was last seen to be enabled, else as the session tells it.
+    pub config: Option<WqConfig>,
+    /// The same before it was last enabled.
+    pub before: Option<WqConfig>,
     pub counts: Counts,
     pub exact: Option<Exact>,
     pub(super) rate: Rate,
@@ -183,11 +188,35 @@ impl Wq {
             id,
             device,
             info: None,
+            config: None,
+            before: None,
             counts: Counts::default(),
             exact: None,
             rate: Rate::default(),
             failure_rate: Rate::default(),
             rest: StageHistograms::default(),
+        }
+    }
+
+    /// As the session tells it.
+    pub(super) fn describe(&mut self, info: &WqInfo) {
+        self.info = Some(info.clone());
+        self.config = WqConfig::from_info(info);
+    }
+
+    /// It was enabled with this configuration.
+    pub(super) fn configured(&mut self, config: &WqConfig) {
+        self.before = self.config.replace(config.clone());
+        if let Some(info) = &mut self.info {
+            info.state = "enabled".into();
+            info.type_.clone_from(&config.type_);
+            info.mode = Some(config.mode.clone());
+            (info.size, info.threshold) = (Some(config.size), Some(config.threshold));
+            info.priority = Some(config.priority);
+            info.block_on_fault = Some(config.block_on_fault);
+            // Where sysfs has no such attribute there is no control, and so it stays.
+            info.prs_disable = info.prs_disable.map(|_| config.prs_disable);
+            info.ats_disable = info.ats_disable.map(|_| config.ats_disable);
         }
     }
 
@@ -216,6 +245,12 @@ pub struct Device {
     /// Times the driver stored another SWERROR, and the last one's four qwords.
     pub swerrors: u64,
     pub last_swerror: Option<[u64; 4]>,
+    /// Entries of errors that the driver does not serve, as far as they were observed.
+    pub error_entries: u64,
+    pub halts: u64,
+    pub resets: u64,
+    /// Lines that the driver wrote to the kernel's log.
+    pub warnings: u64,
     /// How full its event log was seen to be.
     pub event_log: EventLog,
     pub(super) rate: Rate,
@@ -234,6 +269,10 @@ impl Device {
             interrupt_entries: 0,
             swerrors: 0,
             last_swerror: None,
+            error_entries: 0,
+            halts: 0,
+            resets: 0,
+            warnings: 0,
             event_log: EventLog::default(),
             rate: Rate::default(),
             interrupt_rate: Rate::default(),

@@ -156,6 +156,7 @@ fn lost_by_kind(app: &App) -> String {
         (lost.open, "opens"),
         (lost.release, "closes"),
         (lost.stage, "stages"),
+        (lost.driver, "driver events"),
     ];
     let words: Vec<_> = kinds.iter().filter(|(n, _)| *n > 0).map(|(n, kind)| format!("{n} {kind}")).collect();
     if words.is_empty() { app.header().records_lost.to_string() } else { words.join(", ") }
