@@ -188,15 +188,23 @@ pub(crate) fn batch_totals(model: &Model) -> String {
     if t.other > 0 {
         let _ = write!(out, ", {} entries not followed", t.other);
     }
-    let moved = t.patched_without_failure + t.failure_not_patched;
-    if moved > 0 {
-        let _ = write!(
-            out,
-            "; FAILURES MOVED: {} to a batch, {} from one",
-            t.patched_without_failure, t.failure_not_patched
-        );
-    }
     out + "\n"
+}
+
+/// What went wrong without anybody being told: each with where and when it was last seen, and what to do.
+pub(crate) fn findings(model: &Model) -> String {
+    let mut out = String::new();
+    for finding in model.findings() {
+        let more = if finding.at_least { " (or more: events were lost)" } else { "" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "FOUND {}: {}{more}", finding.finding.name(), finding.sentence);
+        if let Some(last) = finding.evidence.last() {
+            let at = moment(model, last.at_ns);
+            let _ = writeln!(out, "      last at {at} on {}: {}", last.place(), last.words);
+        }
+        let _ = writeln!(out, "      to do: {}", finding.advice);
+    }
+    out
 }
 
 /// A batch that ended, or that is open at the end.

@@ -36,6 +36,7 @@ impl Printer for Text {
         still_open(&self.select, model)
             .into_iter()
             .try_for_each(|batch| writeln!(out, "{}", text::batch(model, batch)))?;
+        write!(out, "{}", text::findings(model))?;
         writeln!(out, "{}", text::summary(model, &self.select))
     }
 }

@@ -13,6 +13,7 @@ use crate::event::{
     Comm, Context, ContextTotals, DriverEvent, Durations, Event, Fault, Happening, Hole, HoleKind, Interrupt,
     Open, ProgramStats, Release, SessionInfo, WqConfig,
 };
+use crate::findings::{Finding, FindingKind};
 use crate::hist::{StageHistograms, Summary};
 use crate::ledger::{Balance, Ledger};
 use crate::model::{Batch, BatchTotals, Counts, EventLogAdvice, Model};
@@ -163,6 +164,9 @@ pub struct StatLine {
     /// How full each device's event log was seen to be, and what size that advises.
     #[serde(default)]
     pub event_logs: Vec<EventLogAdvice>,
+    /// What went wrong without anybody being told, since tracing began: docs/findings.md.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -206,6 +210,11 @@ pub struct SummaryLine {
     pub batches: BatchTotals,
     #[serde(default)]
     pub event_logs: Vec<EventLogAdvice>,
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    /// Findings that could not be made, because a hook that they need was not attached.
+    #[serde(default)]
+    pub findings_unobserved: Vec<FindingKind>,
     /// Only what this names is in `contexts`; null: nothing was left out. The other figures are of the whole.
     #[serde(default)]
     pub selection: Option<String>,
@@ -411,6 +420,7 @@ pub fn stat(model: &mut Model) -> Line {
         balance: model.ledger().balance(),
         batches: *model.batches().totals(),
         event_logs: model.event_logs().collect(),
+        findings: model.findings(),
     })))
 }
 
@@ -454,6 +464,8 @@ pub fn summary(model: &Model) -> Line {
         programs: model.snapshot().map(|snapshot| snapshot.programs.clone()).unwrap_or_default(),
         batches: *model.batches().totals(),
         event_logs: model.event_logs().collect(),
+        findings: model.findings(),
+        findings_unobserved: model.findings_unobserved(),
         selection: None,
     })))
 }
@@ -510,9 +522,11 @@ fn reasons(model: &Model, contexts: &[SummaryContext]) -> Vec<String> {
         }
         // What happened before attaching is in the driver's counters alone.
         if t.context.opened_ns.is_some() {
+            let row = model.process(t.context.key());
+            let (faults, failures) = row.map_or((0, 0), |row| row.uncounted);
             let counters = [
-                ("faults", t.driver_faults, t.counter_faults),
-                ("failures", t.driver_failures, t.counter_failures),
+                ("faults", t.driver_faults, t.counter_faults.saturating_sub(faults)),
+                ("failures", t.driver_failures, t.counter_failures.saturating_sub(failures)),
             ];
             for (what, driver, own) in counters {
                 if let Some(driver) = driver.filter(|&driver| driver != own) {

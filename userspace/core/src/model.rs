@@ -9,6 +9,7 @@ pub mod batches;
 mod count;
 mod driver;
 pub mod event_log;
+mod findings;
 mod recent;
 mod row;
 
@@ -27,8 +28,9 @@ pub use batch::Batch;
 pub use batches::{BatchTotals, Batches};
 pub use count::{Counts, Exact};
 pub use event_log::{EventLog, EventLogAdvice};
+use findings::Findings;
 use recent::push_bounded;
-pub use row::{Device, Process, Wq};
+pub use row::{Delivery, Device, Process, Wq};
 
 /// How often cached latency figures are brought up to date.
 const REFRESH_NS: u64 = 500_000_000;
@@ -124,6 +126,7 @@ pub struct Model {
     recent_releases: VecDeque<Release>,
     recent_driver_events: VecDeque<DriverEvent>,
     batches: Batches,
+    findings: Findings,
     ledger: Ledger,
     snapshot: Option<Snapshot>,
     interval: Interval,
@@ -445,6 +448,9 @@ impl Model {
                 wq.rest.record(&durations);
             }
         }
+        if let Some(row) = self.processes.get(&fault.context.key()) {
+            self.findings.fault(fault, row);
+        }
         push_bounded(&mut self.recent, *fault, self.limits.recent_faults);
         self.recent_total += 1;
         self.batches.fault(fault);
@@ -459,7 +465,11 @@ impl Model {
         device.interrupt_busy_ns += interrupt.busy_ns().unwrap_or(0);
         device.interrupt_entries += u64::from(interrupt.entries);
         device.interrupt_rate.add(interrupt.at_ns, 1);
-        device.event_log.run(interrupt);
+        let size = device.info.as_ref().and_then(|info| info.event_log_size);
+        if let Some(waited_ns) = device.event_log.run(interrupt, size) {
+            self.findings.log_full(interrupt, waited_ns);
+        }
+        self.findings.interrupt(interrupt);
         device.error_entries += u64::from(interrupt.error_entries.unwrap_or(0));
         if let Some(swerror) = interrupt.swerror {
             device.swerrors += 1;
@@ -473,15 +483,7 @@ impl Model {
         if row.context.is_other() {
             return;
         }
-        row.tgid = Some(open.tgid);
-        row.comm = Some(open.comm);
-        row.cgroup = open.cgroup.or(row.cgroup);
-        if open.cgroup_path.is_some() {
-            row.cgroup_path.clone_from(&open.cgroup_path);
-        }
-        row.files = Some(open.files);
-        row.closed = false;
-        row.existing |= open.existing;
+        row.open(open);
     }
 
     fn release(&mut self, release: &Release) {
@@ -497,9 +499,10 @@ impl Model {
         if row.context.is_other() {
             return;
         }
-        row.files = row.files.map(|files| files.saturating_sub(1));
-        row.closed = row.files.is_none_or(|files| files == 0);
-        row.driver_counters = Some((release.counter_faults, release.counter_failures));
+        row.release(release);
+        if let Some(row) = self.processes.get(&release.context.key()) {
+            self.findings.release(release, row);
+        }
     }
 
     fn hole(&mut self, hole: &Hole) {

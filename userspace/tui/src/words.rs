@@ -7,7 +7,7 @@ use dsascope_core::event::{
     Command, CopyOutcome, DeviceKind, DriverEvent, Fault, Happening, Interrupt, WqConfig,
 };
 use dsascope_core::model::Batch;
-use dsascope_core::model::batch::{FindingKind, Patch};
+use dsascope_core::model::batch::{MovedKind, Patch};
 use dsascope_core::model::batches::strip;
 
 use crate::Theme;
@@ -83,10 +83,10 @@ pub fn batch_record(batch: &Batch) -> String {
 }
 
 /// A failure in the wrong place, with what matters first.
-pub fn finding(finding: FindingKind) -> &'static str {
+pub fn moved(finding: MovedKind) -> &'static str {
     match finding {
-        FindingKind::PatchedWithoutFailure => "MOVED here: told as failed for another batch's element",
-        FindingKind::FailureNotPatched => "MOVED away: an element failed and the batch is not told so",
+        MovedKind::PatchedWithoutFailure => "MOVED here: told as failed for another batch's element",
+        MovedKind::FailureNotPatched => "MOVED away: an element failed and the batch is not told so",
     }
 }
 

@@ -9,6 +9,7 @@ use crate::event::WqId;
 impl Model {
     pub(super) fn driver(&mut self, event: &DriverEvent) {
         self.advance(event.at_ns);
+        self.findings.driver(event);
         let device = self.devices.entry(event.device.id).or_insert_with(|| Device::new(event.device));
         match &event.what {
             Happening::Command(command) => {

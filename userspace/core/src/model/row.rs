@@ -4,11 +4,24 @@ use super::count::{Counts, Exact, best};
 use super::event_log::EventLog;
 use crate::driver::WqConfig;
 use crate::event::{
-    Comm, Context, ContextTotals, CopyOutcome, DeviceId, DeviceInfo, DeviceKind, Fault, Key, WqId, WqInfo,
+    Comm, Context, ContextTotals, CopyOutcome, DeviceId, DeviceInfo, DeviceKind, Fault, Key, Open, Release,
+    WqId, WqInfo,
 };
 use crate::hist::{StageHistograms, Summary};
 use crate::rate::Rate;
 use crate::stages::Stage;
+
+/// Which of a process's files on a WQ the driver delivers to: it knows the one that was opened first, until that is closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// The first was opened before tracing began, or its open was not seen.
+    #[default]
+    Unknown,
+    /// The K of sysfs' fileK.
+    File(u32),
+    /// The first is closed, and another open.
+    NoOne,
+}
 
 /// One process's open file on one WQ.
 #[derive(Clone, Debug)]
@@ -21,6 +34,10 @@ pub struct Process {
     pub cgroup_path: Option<String>,
     /// Files the process has open on this WQ; the driver delivers to the first alone.
     pub files: Option<u32>,
+    pub delivery: Delivery,
+    /// Calls of the driver's counter function, for faults and for failures, that the driver's counters do not have: they came while
+    /// it delivered to no one.
+    pub uncounted: (u64, u64),
     pub closed: bool,
     /// Was open before tracing began.
     pub existing: bool,
@@ -49,6 +66,8 @@ impl Process {
             cgroup: None,
             cgroup_path: None,
             files: None,
+            delivery: Delivery::default(),
+            uncounted: (0, 0),
             closed: false,
             existing: false,
             first_seen_ns: now_ns,
@@ -120,8 +139,44 @@ impl Process {
         self.latency.as_ref()?.summary(stage)
     }
 
+    /// The driver did not find whom to deliver to.
+    pub(super) fn is_unreachable(&self, fault: &Fault) -> bool {
+        self.delivery == Delivery::NoOne && matches!(fault.copy, CopyOutcome::Short { done: 0, .. })
+    }
+
+    pub(super) fn open(&mut self, open: &Open) {
+        self.tgid = Some(open.tgid);
+        self.comm = Some(open.comm);
+        self.cgroup = open.cgroup.or(self.cgroup);
+        if open.cgroup_path.is_some() {
+            self.cgroup_path.clone_from(&open.cgroup_path);
+        }
+        self.files = Some(open.files);
+        self.closed = false;
+        self.existing |= open.existing;
+        self.delivery = match self.delivery {
+            // Which of several files was first is not known when none was seen to be opened.
+            _ if open.existing && open.files > 1 => Delivery::Unknown,
+            known @ (Delivery::File(_) | Delivery::Unknown) if open.files > 1 => known,
+            _ => Delivery::File(open.file),
+        };
+    }
+
+    pub(super) fn release(&mut self, release: &Release) {
+        self.files = self.files.map(|files| files.saturating_sub(1));
+        self.closed = self.files.is_none_or(|files| files == 0);
+        self.driver_counters = Some((release.counter_faults, release.counter_failures));
+        if self.delivery == Delivery::File(release.file) {
+            self.delivery = if self.closed { Delivery::Unknown } else { Delivery::NoOne };
+        }
+    }
+
     pub(super) fn add(&mut self, fault: &Fault) {
         self.counts.add(fault);
+        if self.is_unreachable(fault) {
+            self.uncounted.0 += u64::from(fault.counted_faults);
+            self.uncounted.1 += u64::from(fault.counted_failures);
+        }
         if fault.tgid.is_some() && !self.context.is_other() {
             self.tgid = fault.tgid;
         }

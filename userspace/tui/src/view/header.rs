@@ -141,6 +141,11 @@ fn loss(app: &App) -> Line<'static> {
         line.push_span(Span::styled(format!("{} holes", header.holes), theme.warn()));
         line.push_span(label(" (stages not seen), nothing lost"));
     }
+    let found = app.model().findings().len();
+    if found > 0 {
+        let findings = if found == 1 { "finding" } else { "findings" };
+        line.push_span(Span::styled(format!("  {found} {findings} (f)"), theme.bad()));
+    }
     if let Balance::Unbalanced { differences } = &header.balance {
         let kinds: Vec<_> = differences.iter().map(|difference| difference.record.as_str()).collect();
         line.push_span(Span::styled(format!("  BOOKS DISAGREE: {}", kinds.join(", ")), theme.bad()));
