@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use dsascope_guest::protocol::{Frame, Reply, Request, Winsize};
 use dsascope_guest::scenario::{DeviceKind, Scenario};
-use dsascope_testbed::dsa::Injection;
 use dsascope_testbed::{Socket, Testbed};
 
 use crate::binaries;
@@ -334,11 +333,6 @@ impl Guest {
     /// Puts a line of text into the truth log.
     pub fn mark(&self, text: &str) -> Result<()> {
         self.testbed.truth().mark(text).context("cannot write the truth log")
-    }
-
-    /// What makes something go wrong in a device, also while the guest runs a command.
-    pub fn injector(&self, device: &str) -> Result<impl Fn(Injection) + use<>> {
-        self.testbed.injector(device).context("cannot inject")
     }
 
     /// The truth log's file, complete up to now.

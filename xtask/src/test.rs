@@ -15,6 +15,7 @@ use dsascope_guest::scenario::{Scenario, random};
 
 use crate::binaries::{TRACER, workspace};
 use crate::cli::TestArgs;
+use crate::devices_test;
 use crate::guest;
 use crate::reconcile;
 use crate::session::{Guest, KernelSource, Outcome, Settings};
@@ -67,6 +68,7 @@ fn table() -> Result<Vec<GuestTest>> {
     let mut tests = vec![
         fixed("boots untainted", boots_untainted),
         fixed("doctor", doctor),
+        fixed("devices configured anew", devices_test::reconfiguration),
         fixed("random scenarios", random_scenarios),
     ];
     for (path, scenario) in scenarios()? {
@@ -296,6 +298,6 @@ mod tests {
     #[test]
     fn every_scenario_file_is_valid_and_has_a_test() {
         let all = scenarios().unwrap();
-        assert_eq!(table().unwrap().len(), all.len() + 3);
+        assert_eq!(table().unwrap().len(), all.len() + 4);
     }
 }

@@ -156,10 +156,14 @@ pub(crate) fn event_logs(model: &Model) -> String {
         let dash = |number: Option<f64>| number.map_or_else(|| "-".into(), rate);
         let number = |number: Option<u32>| number.map_or_else(|| "-".into(), |n| n.to_string());
         let full = if log.was_full { " (FULL)" } else { "" };
+        let waited = log.waited_at_most_ns.filter(|&ns| ns > 0);
+        let waited = waited.map_or_else(String::new, |ns| {
+            format!("; engines waited {} at most", optional_duration(&THEME, Some(ns)))
+        });
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "{} event log: size {}, deepest {}{full}, mean {}; {} entries/s, peak {}, full in {} if unread; advised size {}",
+            "{} event log: size {}, deepest {}{full}, mean {}; {} entries/s, peak {}, full in {} if unread; advised size {}{waited}",
             log.device,
             number(log.size),
             number(log.high_water),

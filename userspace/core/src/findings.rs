@@ -67,7 +67,7 @@ findings! {
     /// A run of the interrupt thread handed over as many entries as the log can hold.
     EventLogFull = "event log full", [InterruptEnd],
         "raise event_log_size (docs/event-log-sizing.md)";
-    DeviceHalted = "device halted", [HaltFinal],
+    DeviceHalted = "device halted", [HaltSoftware, HaltFinal],
         "look into the kernel's log for the cause; a device that the driver gave up needs a reset of the machine";
 }
 

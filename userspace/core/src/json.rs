@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::decode::text::{Decoded, Item};
 use crate::decode::{SoftwareError, operation, status};
 use crate::event::{
-    Comm, Context, ContextTotals, DriverEvent, Durations, Event, Fault, Happening, Hole, HoleKind, Interrupt,
-    Open, ProgramStats, Release, SessionInfo, WqConfig,
+    Comm, Command, Context, ContextTotals, DriverEvent, Durations, Event, Fault, Happening, Hole, HoleKind,
+    Interrupt, Open, ProgramStats, Release, SessionInfo, WqConfig,
 };
 use crate::findings::{Finding, FindingKind};
 use crate::hist::{StageHistograms, Summary};
@@ -348,8 +348,8 @@ impl DriverLine {
         let own = |name: &'static str| name.to_owned();
         Self {
             event: event.clone(),
-            command: command.and_then(|command| command.name()).map(own),
-            status: command.and_then(|command| command.status()).map(own),
+            command: command.and_then(Command::name).map(own),
+            status: command.and_then(Command::status).map(own),
             duration_ns: event.duration_ns(),
             before: model.before(event).cloned(),
         }
@@ -493,8 +493,10 @@ fn reasons(model: &Model, contexts: &[SummaryContext]) -> Vec<String> {
         }
     }
     // A copy's end that was missed has its outcome from the driver's counter; where that is not so, the copy is "unobserved".
-    let skipped =
-        |p: &&ProgramStats| p.hook != Some(Hook::CopyEnd) && p.missed.is_some_and(|missed| missed > 0);
+    let skipped = |p: &&ProgramStats| {
+        p.hook.is_none_or(|hook| hook.is_of_faults() && hook != Hook::CopyEnd)
+            && p.missed.is_some_and(|missed| missed > 0)
+    };
     for program in snapshot.programs.iter().filter(skipped) {
         let missed = program.missed.unwrap_or(0);
         reasons.push(format!("the kernel skipped {missed} runs of {}", program.name));

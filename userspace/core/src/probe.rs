@@ -62,6 +62,14 @@ hooks! {
     Warning = WARNING, "warning", "the driver's warnings";
 }
 
+impl Hook {
+    /// Whether the totals of faults rest on it; the others tell of devices.
+    #[must_use]
+    pub const fn is_of_faults(self) -> bool {
+        self.index() < hook::COMMAND_START
+    }
+}
+
 /// What came of one hook.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {

@@ -196,12 +196,6 @@ impl Testbed {
         Ok(())
     }
 
-    /// What makes something go wrong in the device that the guest calls `device`, for later.
-    pub fn injector(&self, device: &str) -> Result<impl Fn(Injection) + Send + use<>, TestbedError> {
-        let device = Arc::clone(self.device(device)?);
-        Ok(move |injection| device.inject(injection))
-    }
-
     /// Let the device that the guest calls `device` follow a plan, from now on.
     pub fn follow(&self, device: &str, plan: &Plan) -> Result<(), TestbedError> {
         if !(1..=dsa::MAX_BATCH_IDENTIFIERS).contains(&plan.batch_identifiers) {
@@ -211,9 +205,9 @@ impl Testbed {
         Ok(())
     }
 
-    fn device(&self, name: &str) -> Result<&Arc<DsaDevice>, TestbedError> {
+    fn device(&self, name: &str) -> Result<&DsaDevice, TestbedError> {
         let named = self.devices.iter().find(|d| d.guest_name() == name);
-        named.ok_or_else(|| TestbedError::NoDevice(name.to_owned()))
+        named.map(Arc::as_ref).ok_or_else(|| TestbedError::NoDevice(name.to_owned()))
     }
 
     /// In PCI order, the VT-d unit first.

@@ -201,6 +201,17 @@ fn a_finding_without_its_hooks_is_told_to_be_unobserved() {
 }
 
 #[test]
+fn each_finding_is_documented() {
+    let document = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/findings.md"));
+    for kind in FindingKind::ALL {
+        let row =
+            format!("| {} | `{}` |", kind.name(), serde_json::to_value(kind).unwrap().as_str().unwrap());
+        assert!(document.contains(&row), "no row {row:?}");
+        assert!(!kind.needs().is_empty() && !kind.advice().is_empty());
+    }
+}
+
+#[test]
 fn moved_failures_come_from_the_batches() {
     let first = |wq, pasid, at_ns, short: bool| {
         let mut element = fault(context(0, wq, pasid), at_ns);
