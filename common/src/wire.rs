@@ -132,7 +132,7 @@ wire! {
     }
 
     /// One run of the device's interrupt thread.
-    pub struct InterruptRecord: 80 {
+    pub struct InterruptRecord: 72 {
         pub header: RecordHeader,
         pub start_ns: u64,
         pub end_ns: u64,
@@ -143,9 +143,6 @@ wire! {
         /// 1: the driver stored another SWERROR during this run.
         pub swerror_changed: u8,
         pub swerror: [u64; 4],
-        /// Entries of errors that the driver does not serve.
-        pub error_entries: u32,
-        pub reserved: u32,
     }
 
     /// A process opened a WQ.
@@ -398,8 +395,7 @@ pub mod hook {
     pub const HALT_FINAL: u32 = 20;
     pub const RESET_START: u32 = 21;
     pub const RESET_END: u32 = 22;
-    pub const ERROR_ENTRY: u32 = 23;
-    pub const WARNING: u32 = 24;
+    pub const WARNING: u32 = 23;
     pub const COUNT: usize = 32;
 }
 

@@ -11,7 +11,7 @@ use aya_ebpf::{
     maps::HashMap,
 };
 use dsascope_common::{
-    hw::regs::command,
+    hw::regs::{cmdstatus, command},
     wire::{DriverRecord, RecordHeader, driver, during, hole, kind},
 };
 
@@ -33,6 +33,8 @@ pub struct Begun {
     status: u64,
     command: u32,
     operand: u32,
+    /// Of a command: the driver said that the device is halted, and did not give it.
+    refused: u64,
 }
 
 /// Threads that are in `idxd_cmd_exec`.
@@ -104,7 +106,14 @@ fn tell(record: &mut DriverRecord) {
 /// (struct idxd_device *idxd, int cmd, u32 operand, u32 *status)
 #[inline(always)]
 fn command_start(idxd: u64, command: u64, operand: u64, status: u64) {
-    let begun = Begun { start_ns: now_ns(), idxd, status, command: command as u32, operand: operand as u32 };
+    let begun = Begun {
+        start_ns: now_ns(),
+        idxd,
+        status,
+        command: command as u32,
+        operand: operand as u32,
+        refused: 0,
+    };
     begin(&COMMANDS, &begun);
 }
 
@@ -115,8 +124,10 @@ fn command_end() {
     record.start_ns = begun.start_ns;
     record.command = begun.command;
     record.operand = begun.operand;
-    // The caller's own copy cannot be another command's.
-    let status = if begun.status == 0 {
+    // The caller's own copy cannot be another command's. A refusal is told to a caller alone, as this error, and not every caller asks.
+    let status = if begun.refused != 0 {
+        Some(cmdstatus::HARDWARE)
+    } else if begun.status == 0 {
         read::<u32>(begun.idxd, &kernel::DEVICE_CMD_STATUS)
     } else {
         read_at::<u32>(begun.status)
@@ -176,7 +187,7 @@ fn reset_start(pdev: u64) {
     let Some(idxd) = read::<u64>(device, &kernel::DEV_DRIVER_DATA) else {
         return account::hole(hole::READ_FAILED);
     };
-    begin(&RESETS, &Begun { start_ns: now_ns(), idxd, status: 0, command: 0, operand: 0 });
+    begin(&RESETS, &Begun { start_ns: now_ns(), idxd, status: 0, command: 0, operand: 0, refused: 0 });
 }
 
 #[inline(always)]
@@ -205,8 +216,17 @@ fn warning(device: u64, format: u64, a: u64, b: u64, c: u64, d: u64) {
     if read < 0 {
         return account::hole(hole::READ_FAILED);
     }
+    if record.text.first_chunk() == Some(HALTED)
+        && let Some(begun) = COMMANDS.get_ptr_mut(&record.tid)
+    {
+        // SAFETY: only this thread's programs touch the value.
+        unsafe { (*begun).refused = 1 };
+    }
     tell(&mut record);
 }
+
+/// What the driver says when it gives a halted device no command: "Device is HALTED!".
+const HALTED: &[u8; 16] = b"Device is HALTED";
 
 /// The idxd_device behind a PCI device of this driver.
 #[inline(always)]

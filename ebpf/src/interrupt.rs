@@ -1,12 +1,11 @@
-//! The interrupt thread: `idxd_misc_thread`, entry and exit; `___ratelimit`, which the driver calls in it for each entry of an error that
-//! it does not serve.
+//! The interrupt thread: `idxd_misc_thread`, entry and exit.
 
 use aya_ebpf::{macros::map, maps::Array};
 use dsascope_common::wire::{InterruptRecord, hole, kind};
 
 use crate::{
     account::{self, send},
-    kernel::{self, current_tid, now_ns, offset, read, read_at, read_into},
+    kernel::{self, current_tid, now_ns, offset, read, read_into},
     slots::{Bucket, Table},
     wrap::{on_entry, on_exit},
 };
@@ -51,7 +50,6 @@ fn start(ie: u64) {
         return;
     };
     run.record.entries = 0;
-    run.record.error_entries = 0;
     run.record.start_ns = now_ns();
 }
 
@@ -101,20 +99,5 @@ pub fn entry_queued() -> u64 {
     }
 }
 
-/// Where the driver asks whether the message about an error's entry is within its rate limit.
-const ERROR_ENTRY: [u8; 18] = *b"process_evl_entry\0";
-
-/// (struct ratelimit_state *rs, const char *func)
-#[inline(always)]
-fn error_entry(function: u64) {
-    if let Some(run) = running(current_tid())
-        && run.record.start_ns != 0
-        && read_at::<[u8; 18]>(function) == Some(ERROR_ENTRY)
-    {
-        run.record.error_entries += 1;
-    }
-}
-
 on_entry!(INTERRUPT_START, start, interrupt_start_fentry, interrupt_start_kprobe, (1));
 on_exit!(INTERRUPT_END, end, interrupt_end_fexit, interrupt_end_kretprobe);
-on_entry!(ERROR_ENTRY, error_entry, error_entry_fentry, error_entry_kprobe, (1));

@@ -199,7 +199,7 @@ pub(crate) fn batch_totals(model: &Model) -> String {
 pub(crate) fn findings(model: &Model) -> String {
     let mut out = String::new();
     for finding in model.findings() {
-        let more = if finding.at_least { " (or more: events were lost)" } else { "" };
+        let more = if finding.at_least { " (or more)" } else { "" };
         // Writing to a String cannot fail.
         let _ = writeln!(out, "FOUND {}: {}{more}", finding.finding.name(), finding.sentence);
         if let Some(last) = finding.evidence.last() {

@@ -170,9 +170,6 @@ pub struct Interrupt {
     pub entries: u32,
     /// The four qwords of SWERROR, when the driver stored another one during this run. One that is bit for bit the last is not seen.
     pub swerror: Option<[u64; 4]>,
-    /// Entries of errors that the driver does not serve, handled during this run; null: not observed.
-    #[serde(default)]
-    pub error_entries: Option<u32>,
 }
 
 impl Interrupt {

@@ -56,7 +56,7 @@ findings! {
     CloseHeldLog = "close held the event log", [ReleaseDrain, ReleaseEnd],
         "close a file when none of its faults is pending, and give processes that come and go a device of their own";
     /// Entries of errors that are not about a completion record: the driver serves none of them.
-    ErrorsNotServed = "errors not served", [ErrorEntry, InterruptEnd],
+    ErrorsNotServed = "errors not served", [Warning],
         "the submitters' descriptors are at fault: look at the warnings in the trace for error, operation and address";
     /// SWERROR holds one error; the device dropped later ones.
     ErrorsDropped = "errors dropped", [InterruptEnd],
@@ -97,7 +97,7 @@ impl Evidence {
 pub struct Finding {
     pub finding: FindingKind,
     pub count: u64,
-    /// Records were lost: there may be more.
+    /// There may be more: records were lost, or the driver tells of some alone.
     pub at_least: bool,
     pub sentence: String,
     pub advice: String,
@@ -156,7 +156,7 @@ impl FindingKind {
             }
             Self::ErrorsNotServed => {
                 let entries = counted(count, "entry", "entries");
-                format!("{entries} of errors that the driver does not serve; the kernel's log tells of {sum}")
+                format!("{entries} of errors that the driver does not serve; it tells of ten in five seconds")
             }
             Self::ErrorsDropped => {
                 let times = counted(count, "time", "times");

@@ -470,7 +470,6 @@ impl Model {
             self.findings.log_full(interrupt, waited_ns);
         }
         self.findings.interrupt(interrupt);
-        device.error_entries += u64::from(interrupt.error_entries.unwrap_or(0));
         if let Some(swerror) = interrupt.swerror {
             device.swerrors += 1;
             device.last_swerror = Some(swerror);

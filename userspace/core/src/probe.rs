@@ -58,7 +58,6 @@ hooks! {
     HaltFinal = HALT_FINAL, "halt final", "a halt that it gives the device up for";
     ResetStart = RESET_START, "reset start", "a function-level reset";
     ResetEnd = RESET_END, "reset end", "the device is configured again";
-    ErrorEntry = ERROR_ENTRY, "error entry", "entries of errors that are not served";
     Warning = WARNING, "warning", "the driver's warnings";
 }
 

@@ -165,8 +165,6 @@ pub struct RingDecoder {
     joiner: StageJoiner,
     received: ByKind,
     undecodable: u64,
-    /// The programs count entries of errors.
-    error_entries: bool,
 }
 
 impl RingDecoder {
@@ -179,14 +177,7 @@ impl RingDecoder {
             joiner: StageJoiner::default(),
             received: ByKind::default(),
             undecodable: 0,
-            error_entries: false,
         }
-    }
-
-    /// Whether the attached programs see the entries of errors: only then is their number one.
-    #[must_use]
-    pub fn with_error_entries(self, observed: bool) -> Self {
-        Self { error_entries: observed, ..self }
     }
 
     /// Kind of device `id`, as given or as learned from records.
@@ -240,7 +231,6 @@ impl RingDecoder {
                     end_ns: r.end_ns,
                     entries: r.entries,
                     swerror: (r.swerror_changed != 0).then_some(r.swerror),
-                    error_entries: self.error_entries.then_some(r.error_entries),
                 }));
             }
             Record::Open(r) => out(Event::Open(Open {

@@ -165,8 +165,6 @@ const SITES: &[Site] = &[
     entry(Hook::HaltFinal, "idxd_wqs_unmap_portal", "halt_final"),
     exit(Hook::ResetEnd, "idxd_reset_done", "reset_end"),
     entry(Hook::ResetStart, "idxd_reset_prepare", "reset_start"),
-    // Asked before each message that has a rate limit, whether that lets it through or not.
-    Site { in_kernel: true, ..entry(Hook::ErrorEntry, "___ratelimit", "error_entry") },
     // No fentry for a function of variable arguments.
     Site { in_kernel: true, ways: &[How::Kprobe], ..entry(Hook::Warning, "_dev_warn", "warning") },
 ];

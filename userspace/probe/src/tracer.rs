@@ -186,14 +186,13 @@ impl Tracer {
             })
             .flatten();
         let devices: Vec<_> = host.devices.iter().map(|d| d.device).collect();
-        let error_entries = session.verdicts.iter().any(|v| v.hook == Hook::ErrorEntry && v.state.attached());
         Ok(Self {
             session,
             attached: prepared.attached,
             ring: prepared.ring,
             counters: prepared.counters,
             totals: prepared.totals,
-            decoder: RingDecoder::new(&devices).with_error_entries(error_entries),
+            decoder: RingDecoder::new(&devices),
             existing: prepared.existing,
             closed: StdHashMap::new(),
             programs_log,

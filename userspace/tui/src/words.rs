@@ -139,14 +139,8 @@ fn enabled(command: &Command, before: Option<&WqConfig>) -> String {
 /// What a run of the interrupt thread tells besides faults; `None`: nothing.
 pub fn interrupt(interrupt: &Interrupt) -> Option<String> {
     let device = interrupt.device;
-    let error = interrupt.swerror.map(|qwords| match SoftwareError::new(device, &qwords) {
-        Some(error) => format!("SWERROR {}", error.words(device)),
-        None => "SWERROR cleared".into(),
-    });
-    let entries = interrupt.error_entries.filter(|&entries| entries > 0).map(|entries| {
-        let what = if entries == 1 { "error" } else { "errors" };
-        format!("{entries} {what} in the event log that the driver does not serve")
-    });
-    let words: Vec<String> = error.into_iter().chain(entries).collect();
-    (!words.is_empty()).then(|| format!("{device} {}", words.join("; ")))
+    Some(match SoftwareError::new(device, &interrupt.swerror?) {
+        Some(error) => format!("{device} SWERROR {}", error.words(device)),
+        None => format!("{device} SWERROR cleared"),
+    })
 }

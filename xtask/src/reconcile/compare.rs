@@ -180,7 +180,7 @@ pub fn compare(books: &Books) -> Comparison {
     let mut keys: BTreeSet<Key> = books.device.keys().cloned().collect();
     if let Some(account) = account {
         whole(account, &mut comparison);
-        comparison.differences.extend(driver::compare(account, &books.acts));
+        comparison.differences.extend(driver::compare(account, &books.acts, &books.kernel.log));
         keys.extend(account.keys());
     }
     let mut deep = account.and_then(deep::by_key);

@@ -547,7 +547,9 @@ fn a_stack_trace_is_known_only_behind_a_bad_page() {
 #[test]
 fn what_a_device_did_besides_must_be_told() {
     let acts = |change: fn(&mut DeviceActs)| found(move |books| books.acts.values_mut().for_each(change));
-    assert_eq!(acts(|a| a.error_entries = 1), [Rule::Device]);
+    assert_eq!(acts(|a| a.error_entries = 1), [], "the driver need not tell of it");
+    let error = || "idxd 0000:00:11.0: Device error 0x1b operation: 0x3 fault addr: 0x0".to_owned();
+    assert_eq!(found(|books| books.kernel.log.push(error())), [Rule::Device], "and dsascope has missed it");
     assert_eq!(acts(|a| a.halts = vec![ResetType::Cold]), [Rule::Device]);
     assert_eq!(acts(|a| a.unasked = 1), [], "the driver may have had a failure to tell");
     assert_eq!(acts(|a| a.commands = vec![(6, 1, 0)]), [], "given before dsascope was attached");

@@ -62,7 +62,6 @@ fn events() -> Vec<Event> {
             end_ns: 50_400,
             entries: 1,
             swerror: Some([0x0000_0703_0001_100d, 2, 3, 0]),
-            error_entries: Some(2),
         }),
         Event::Driver(DriverEvent {
             at_ns: 50_800,

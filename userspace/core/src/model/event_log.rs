@@ -43,7 +43,6 @@ pub struct EventLog {
 struct Run {
     end_ns: u64,
     busy_ns: u64,
-    /// Entries handled, also those of errors that are not served.
     handled: u32,
 }
 
@@ -59,7 +58,7 @@ impl EventLog {
     /// have been full from the end of the run before on when this run handles all that it holds, and during the run before when
     /// both runs together do.
     fn waited(&mut self, interrupt: &Interrupt, usable: u32) -> Option<u64> {
-        let handled = interrupt.entries.saturating_add(interrupt.error_entries.unwrap_or(0));
+        let handled = interrupt.entries;
         let busy_ns = interrupt.busy_ns().unwrap_or(0);
         let last = self.last_run.replace(Run { end_ns: interrupt.end_ns, busy_ns, handled });
         let last_was_full = last.is_some_and(|last| last.handled >= usable);
@@ -136,7 +135,7 @@ pub struct EventLogAdvice {
     /// Longest time that a close kept the log from being read.
     pub longest_hold_ns: u64,
     /// Longest time in all that an engine can have waited for a slot; null without a size. Not less than it was, unless entries of
-    /// closed files were in the log, which no run tells of.
+    /// closed files or of errors that are not served were in the log, which no run tells of.
     #[serde(default)]
     pub waited_at_most_ns: Option<u64>,
     /// From empty to full at the peak rate if nobody read; null without entries or size.
@@ -230,7 +229,6 @@ mod tests {
             end_ns: at_ns,
             entries,
             swerror: None,
-            error_entries: Some(0),
         })
     }
 

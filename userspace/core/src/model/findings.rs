@@ -32,8 +32,6 @@ struct Tally {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Findings {
     tallies: BTreeMap<FindingKind, Tally>,
-    /// Lines of the kernel's log that tell of an error.
-    error_lines: u64,
 }
 
 /// Where and when.
@@ -88,11 +86,6 @@ impl Findings {
 
     pub(super) fn interrupt(&mut self, interrupt: &Interrupt) {
         let device = interrupt.device;
-        if let Some(entries) = interrupt.error_entries.filter(|&entries| entries > 0) {
-            let words = format!("{entries} in one run of the interrupt thread");
-            let evidence = at(interrupt.at_ns, device, words);
-            self.note(FindingKind::ErrorsNotServed, u64::from(entries), 0, evidence);
-        }
         let error = interrupt.swerror.and_then(|qwords| SoftwareError::new(device, &qwords));
         if let Some(error) = error.filter(|error| error.overflow) {
             self.note(FindingKind::ErrorsDropped, 1, 0, at(interrupt.at_ns, device, error.words(device)));
@@ -109,9 +102,7 @@ impl Findings {
                 self.note(FindingKind::ServiceAllocationFailed, 1, 0, at(at_ns, device, text.clone()));
             }
             Happening::Warning { text } if text.starts_with(ERROR) => {
-                self.error_lines += 1;
-                // The line is written before the run of the interrupt thread ends, which counts the entry.
-                self.note(FindingKind::ErrorsNotServed, 0, 0, at(at_ns, device, text.clone()));
+                self.note(FindingKind::ErrorsNotServed, 1, 0, at(at_ns, device, text.clone()));
             }
             _ => {}
         }
@@ -130,15 +121,13 @@ impl Model {
     pub fn findings(&self) -> Vec<Finding> {
         let mut tallies = self.findings.tallies.clone();
         tallies.insert(FindingKind::FailureMoved, self.moved());
-        if let Some(tally) = tallies.get_mut(&FindingKind::ErrorsNotServed) {
-            tally.amount.sum = self.findings.error_lines;
-        }
         let found = tallies.into_iter().filter(|(_, tally)| tally.amount.count > 0);
         found
             .map(|(finding, tally)| Finding {
                 finding,
                 count: tally.amount.count,
-                at_least: self.ledger.lost() > 0,
+                // The driver's lines about errors have a rate limit.
+                at_least: self.ledger.lost() > 0 || finding == FindingKind::ErrorsNotServed,
                 sentence: finding.sentence(&tally.amount),
                 advice: finding.advice().into(),
                 evidence: tally.evidence.into(),

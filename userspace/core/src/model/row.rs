@@ -300,8 +300,6 @@ pub struct Device {
     /// Times the driver stored another SWERROR, and the last one's four qwords.
     pub swerrors: u64,
     pub last_swerror: Option<[u64; 4]>,
-    /// Entries of errors that the driver does not serve, as far as they were observed.
-    pub error_entries: u64,
     pub halts: u64,
     pub resets: u64,
     /// Lines that the driver wrote to the kernel's log.
@@ -324,7 +322,6 @@ impl Device {
             interrupt_entries: 0,
             swerrors: 0,
             last_swerror: None,
-            error_entries: 0,
             halts: 0,
             resets: 0,
             warnings: 0,

@@ -20,7 +20,7 @@ pub(super) fn lines(theme: &Theme, model: &Model, width: u16) -> Vec<Line<'stati
     };
     let findings = model.findings();
     for finding in &findings {
-        let more = if finding.at_least { " (or more: events were lost)" } else { "" };
+        let more = if finding.at_least { " (or more)" } else { "" };
         text(&format!("{}: {}{more}", finding.finding.name(), finding.sentence), theme.bad());
         for evidence in finding.evidence.iter().rev() {
             text(&format!("{} {}: {}", at(evidence.at_ns), evidence.place(), evidence.words), theme.text());

@@ -207,7 +207,6 @@ pub(crate) fn moved_failure() -> Vec<Event> {
         end_ns: at + 5_000_000,
         entries: 63,
         swerror: None,
-        error_entries: Some(0),
     };
     events.extend([Event::Interrupt(log_full), Event::Tick { now_ns: at + SECOND / 2 }]);
     events
@@ -249,6 +248,8 @@ pub(crate) fn trouble() -> Vec<Event> {
     events.push(driver(Happening::Command(command(11, 3, 0, Some(During::Close)))));
     events.push(driver(Happening::Command(command(6, 1, 0x21, None))));
     events.push(driver(Happening::Warning { text: "Failed to service fault work.".into() }));
+    let line = "Device error 0x1b operation: 0x3 fault addr: 0x7f0000001001";
+    events.push(driver(Happening::Warning { text: line.into() }));
     events.push(driver(Happening::Warning { text: "err[0]: 0x703000100d".into() }));
     let interrupt = Interrupt {
         at_ns: START_NS + 105_000_000,
@@ -258,7 +259,6 @@ pub(crate) fn trouble() -> Vec<Event> {
         end_ns: START_NS + 105_000_000,
         entries: 0,
         swerror: Some([0x0000_0303_0001_103f, 2, 0x7f00_1000, 0]),
-        error_entries: Some(3),
     };
     events.push(Event::Interrupt(interrupt));
     events.push(driver(Happening::Halt { answer: HaltAnswer::FunctionLevelReset }));
@@ -313,7 +313,6 @@ fn events(session: SessionInfo, seconds: u64, lost: u64) -> Vec<Event> {
             end_ns: start_ns + 9_000,
             entries: 6,
             swerror: None,
-            error_entries: Some(0),
         };
         body.push((interrupt.at_ns, Event::Interrupt(interrupt)));
     }
