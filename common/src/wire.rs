@@ -28,8 +28,9 @@ pub mod kind {
     pub const OPEN: u16 = 3;
     pub const RELEASE: u16 = 4;
     pub const STAGE: u16 = 5;
+    pub const DRIVER: u16 = 7;
     pub const COUNT: usize = 8;
-    pub const NAMES: [&str; COUNT] = ["", "fault", "interrupt", "open", "release", "stage", "", ""];
+    pub const NAMES: [&str; COUNT] = ["", "fault", "interrupt", "open", "release", "stage", "", "driver"];
 }
 
 /// `idxd_driver_data.type`.
@@ -174,6 +175,42 @@ wire! {
         pub skipped: u32,
     }
 
+    /// Something that the driver did to a device, or said of it. What a field is for depends on [`what`](Self::what); the others are 0.
+    pub struct DriverRecord: 208 {
+        pub header: RecordHeader,
+        /// When the command was given or the reset began.
+        pub start_ns: u64,
+        /// The thread that it happened on.
+        pub comm: [u8; 16],
+        pub tgid: u32,
+        pub tid: u32,
+        pub device: u16,
+        pub device_type: u8,
+        /// One of [`driver`].
+        pub what: u8,
+        /// After a reset, `idxd_device.state`: -1 halted, 0 disabled, 1 enabled.
+        pub state: i32,
+        /// Of a command: CMD's code and operand, and CMDSTATUS.
+        pub command: u32,
+        pub operand: u32,
+        pub status: u32,
+        /// Of a command: one of [`during`].
+        pub during: u8,
+        /// 1: the command enabled a WQ, and the next fields are what that WQ has been configured with.
+        pub wq_known: u8,
+        pub wq: u16,
+        /// `idxd_wq.flags`, see [`wq_flag`].
+        pub wq_flags: u64,
+        /// `idxd_wq.type`: 0 none, 1 kernel, 2 user.
+        pub wq_type: u32,
+        pub wq_size: u32,
+        pub wq_threshold: u32,
+        pub wq_priority: u32,
+        /// Of a warning: its format, and the arguments that lie in registers.
+        pub arguments: [u64; 4],
+        pub text: [u8; 80],
+    }
+
     /// The alternative to [`FaultRecord`], for measurement: one record a stage, joined on the user side.
     pub struct StageRecord: 64 {
         pub header: RecordHeader,
@@ -237,6 +274,35 @@ wire! {
         pub service_ns_max: u64,
         pub opened_files: u64,
     }
+}
+
+/// [`DriverRecord::what`].
+pub mod driver {
+    /// An administrative command ended.
+    pub const COMMAND: u8 = 1;
+    /// The driver found the device halted, and resets it with the command, by a function-level reset, or not at all.
+    pub const HALT_SOFTWARE: u8 = 2;
+    pub const HALT_FLR: u8 = 3;
+    pub const HALT_FINAL: u8 = 4;
+    /// A function-level reset ended, and the driver has configured the device again.
+    pub const RESET: u8 = 5;
+    /// The driver wrote a warning to the kernel's log.
+    pub const WARNING: u8 = 6;
+}
+
+/// [`DriverRecord::during`]: what the command's thread was in.
+pub mod during {
+    pub const NOTHING: u8 = 0;
+    pub const OPEN: u8 = 1;
+    pub const RELEASE: u8 = 2;
+}
+
+/// Bit numbers of `idxd_wq.flags`.
+pub mod wq_flag {
+    pub const DEDICATED: u32 = 0;
+    pub const BLOCK_ON_FAULT: u32 = 1;
+    pub const ATS_DISABLE: u32 = 2;
+    pub const PRS_DISABLE: u32 = 3;
 }
 
 /// [`StageRecord::stage`].
@@ -322,7 +388,15 @@ pub mod hook {
     pub const RELEASE_DRAIN: u32 = 11;
     pub const RELEASE_COUNTERS: u32 = 12;
     pub const RELEASE_END: u32 = 13;
-    pub const COUNT: usize = 16;
+    pub const COMMAND_START: u32 = 16;
+    pub const COMMAND_END: u32 = 17;
+    pub const HALT_SOFTWARE: u32 = 18;
+    pub const HALT_FLR: u32 = 19;
+    pub const HALT_FINAL: u32 = 20;
+    pub const RESET_START: u32 = 21;
+    pub const RESET_END: u32 = 22;
+    pub const WARNING: u32 = 23;
+    pub const COUNT: usize = 32;
 }
 
 /// Names of maps and of the globals that are not offsets.
@@ -401,6 +475,20 @@ macro_rules! for_each_offset {
             TP_START_WORK = "trace_event_raw_workqueue_execute_start", "work";
             TP_START_FUNCTION = "trace_event_raw_workqueue_execute_start", "function";
             TP_END_FUNCTION = "trace_event_raw_workqueue_execute_end", "function";
+            DEVICE_STATE = "idxd_device", "state";
+            DEVICE_CMD_STATUS = "idxd_device", "cmd_status";
+            DEVICE_PDEV = "idxd_device", "pdev";
+            DEVICE_WORK = "idxd_device", "work";
+            DEVICE_WQS = "idxd_device", "wqs";
+            WQ_TYPE = "idxd_wq", "type";
+            WQ_FLAGS = "idxd_wq", "flags";
+            WQ_SIZE = "idxd_wq", "size";
+            WQ_THRESHOLD = "idxd_wq", "threshold";
+            WQ_PRIORITY = "idxd_wq", "priority";
+            PCI_DEV = "pci_dev", "dev";
+            DEV_DRIVER = "device", "driver";
+            DEV_DRIVER_DATA = "device", "driver_data";
+            DRIVER_NAME = "device_driver", "name";
         }
     };
 }

@@ -25,6 +25,12 @@ unsafe impl account::Record for OpenRecord {
     const KIND: u16 = kind::OPEN;
 }
 
+/// Whether the current thread is in an open.
+#[inline(always)]
+pub fn is_opening() -> bool {
+    OPENING.get_ptr(&current_tid()).is_some()
+}
+
 /// (struct inode *inode, struct file *file)
 #[inline(always)]
 fn open_start(file: u64) {

@@ -14,6 +14,8 @@ mod account;
 #[cfg(target_arch = "bpf")]
 mod copy;
 #[cfg(target_arch = "bpf")]
+mod driver;
+#[cfg(target_arch = "bpf")]
 mod file;
 #[cfg(target_arch = "bpf")]
 mod interrupt;

@@ -60,6 +60,12 @@ fn releasing() -> Option<&'static mut Releasing> {
     RELEASING.get_ptr_mut(&current_tid()).map(|r| unsafe { &mut *r })
 }
 
+/// Whether the current thread is in a release.
+#[inline(always)]
+pub fn is_releasing() -> bool {
+    releasing().is_some()
+}
+
 /// (struct device *dev): the context's embedded device.
 #[inline(always)]
 fn start(device: u64) {

@@ -16,6 +16,7 @@ pub mod control;
 pub mod cost;
 pub mod demo;
 pub mod devices;
+pub mod devices_test;
 pub mod ebpf;
 pub mod emulation;
 pub mod guest;

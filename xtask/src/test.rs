@@ -17,6 +17,7 @@ use crate::accel_config;
 use crate::binaries::{TRACER, workspace};
 use crate::cache::Cache;
 use crate::cli::TestArgs;
+use crate::devices_test;
 use crate::guest;
 use crate::reconcile;
 use crate::session::{Guest, KernelSource, Outcome, Settings};
@@ -72,6 +73,7 @@ fn table() -> Result<Vec<GuestTest>> {
     let mut tests = vec![
         fixed("boots untainted", boots_untainted),
         fixed("doctor", doctor),
+        fixed("devices configured anew", devices_test::reconfiguration),
         fixed("random scenarios", random_scenarios),
         fixed("accel-config load-config agrees with doctor", accel_config::load_config),
         GuestTest { emulation: true, ..fixed("random scenarios with emulation", random_scenarios) },
@@ -327,6 +329,6 @@ mod tests {
     #[test]
     fn every_scenario_file_is_valid_and_has_a_test() {
         let all = scenarios().unwrap();
-        assert_eq!(table().unwrap().len(), all.len() + 6);
+        assert_eq!(table().unwrap().len(), all.len() + 7);
     }
 }

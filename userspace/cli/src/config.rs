@@ -125,6 +125,11 @@ impl Selection {
         pids.chain(self.wqs.iter().map(|wq| format!("--wq {wq}"))).collect::<Vec<_>>().join(" ")
     }
 
+    /// Whether anything of this device is wanted.
+    pub(crate) fn takes_device(&self, device: u16) -> bool {
+        self.wqs.is_empty() || self.wqs.iter().any(|wq| wq.device == device)
+    }
+
     pub(crate) fn takes(&self, pid: Option<u32>, device: u16, wq: u16) -> bool {
         (self.pids.is_empty() || pid.is_some_and(|pid| self.pids.contains(&pid)))
             && (self.wqs.is_empty() || self.wqs.contains(&WqName { device, wq }))
@@ -172,5 +177,6 @@ mod tests {
         assert_eq!(some.words(), "--pid 7 --wq wq0.1");
         assert!(some.takes(Some(7), 0, 1));
         assert!(!some.takes(Some(7), 0, 0) && !some.takes(None, 0, 1));
+        assert!(all.takes_device(3) && some.takes_device(0) && !some.takes_device(1));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use dsascope_core::event::{Event, Fault, Hole, HoleKind, SessionInfo};
+use dsascope_core::event::{DriverEvent, Event, Fault, Happening, Hole, HoleKind, SessionInfo};
 use dsascope_core::model::{Batch, Model, Process};
 use dsascope_core::stages::Stage;
 use dsascope_tui::format::{fit, optional_duration, rate};
@@ -31,7 +31,8 @@ pub(crate) fn fault(model: &Model, fault: &Fault) -> String {
     )
 }
 
-/// Everything but faults, snapshots and ticks, as a line of its own: `        TIME -- text`.
+/// Everything but faults, snapshots and ticks, as a line of its own: `        TIME -- text`. Not what belongs to an open or a close, and not
+/// what another line says already.
 pub(crate) fn other(model: &Model, event: &Event) -> Option<String> {
     let (at_ns, text) = match event {
         Event::Open(open) => {
@@ -63,14 +64,18 @@ pub(crate) fn other(model: &Model, event: &Event) -> Option<String> {
                 ),
             )
         }
+        Event::Driver(event) if event.is_routine() || is_told_otherwise(event) => return None,
+        Event::Driver(event) => (event.at_ns, words::driver(&THEME, event, model.before(event))),
+        Event::Interrupt(interrupt) => (interrupt.at_ns, words::interrupt(interrupt)?),
         Event::Hole(hole) => (hole.at_ns, hole_text(hole)),
-        Event::Session(_)
-        | Event::Fault(_)
-        | Event::Interrupt(_)
-        | Event::Snapshot(_)
-        | Event::Tick { .. } => return None,
+        Event::Session(_) | Event::Fault(_) | Event::Snapshot(_) | Event::Tick { .. } => return None,
     };
     Some(format!("{:>12} -- {text}", moment(model, at_ns)))
+}
+
+/// The driver writes SWERROR in four lines of numbers; the interrupt's line has it in words.
+fn is_told_otherwise(event: &DriverEvent) -> bool {
+    matches!(&event.what, Happening::Warning { text } if text.starts_with("err["))
 }
 
 fn hole_text(hole: &Hole) -> String {
@@ -151,10 +156,14 @@ pub(crate) fn event_logs(model: &Model) -> String {
         let dash = |number: Option<f64>| number.map_or_else(|| "-".into(), rate);
         let number = |number: Option<u32>| number.map_or_else(|| "-".into(), |n| n.to_string());
         let full = if log.was_full { " (FULL)" } else { "" };
+        let waited = log.waited_at_most_ns.filter(|&ns| ns > 0);
+        let waited = waited.map_or_else(String::new, |ns| {
+            format!("; engines waited {} at most", optional_duration(&THEME, Some(ns)))
+        });
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "{} event log: size {}, deepest {}{full}, mean {}; {} entries/s, peak {}, full in {} if unread; advised size {}",
+            "{} event log: size {}, deepest {}{full}, mean {}; {} entries/s, peak {}, full in {} if unread; advised size {}{waited}",
             log.device,
             number(log.size),
             number(log.high_water),
@@ -183,15 +192,23 @@ pub(crate) fn batch_totals(model: &Model) -> String {
     if t.other > 0 {
         let _ = write!(out, ", {} entries not followed", t.other);
     }
-    let moved = t.patched_without_failure + t.failure_not_patched;
-    if moved > 0 {
-        let _ = write!(
-            out,
-            "; FAILURES MOVED: {} to a batch, {} from one",
-            t.patched_without_failure, t.failure_not_patched
-        );
-    }
     out + "\n"
+}
+
+/// What went wrong without anybody being told: each with where and when it was last seen, and what to do.
+pub(crate) fn findings(model: &Model) -> String {
+    let mut out = String::new();
+    for finding in model.findings() {
+        let more = if finding.at_least { " (or more)" } else { "" };
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "FOUND {}: {}{more}", finding.finding.name(), finding.sentence);
+        if let Some(last) = finding.evidence.last() {
+            let at = moment(model, last.at_ns);
+            let _ = writeln!(out, "      last at {at} on {}: {}", last.place(), last.words);
+        }
+        let _ = writeln!(out, "      to do: {}", finding.advice);
+    }
+    out
 }
 
 /// A batch that ended, or that is open at the end.

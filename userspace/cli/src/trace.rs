@@ -1,4 +1,5 @@
-//! `dsascope trace`: one line a fault as it happens, and the lines between: opens, closes, losses, batches that ended.
+//! `dsascope trace`: one line a fault as it happens, and the lines between: opens, closes, what the driver did to devices, errors, losses,
+//! batches that ended.
 
 use std::io::{self, Write};
 
@@ -35,6 +36,7 @@ impl Printer for Text {
         still_open(&self.select, model)
             .into_iter()
             .try_for_each(|batch| writeln!(out, "{}", text::batch(model, batch)))?;
+        write!(out, "{}", text::findings(model))?;
         writeln!(out, "{}", text::summary(model, &self.select))
     }
 }
@@ -115,7 +117,13 @@ fn takes(select: &Selection, model: &Model, event: &Event) -> bool {
         Event::Hole(hole) => {
             matches!(hole.what, HoleKind::RingLost { .. } | HoleKind::Undecodable) || select.is_all()
         }
-        Event::Interrupt(_) => select.is_all(),
+        Event::Driver(event) => match event.wq() {
+            Some(wq) if select.pids.is_empty() => select.takes(None, event.device.id, wq),
+            _ => select.takes_device(event.device.id),
+        },
+        Event::Interrupt(interrupt) => {
+            select.is_all() || (interrupt.swerror.is_some() && select.takes_device(interrupt.device.id))
+        }
         Event::Session(_) | Event::Snapshot(_) | Event::Tick { .. } => true,
     }
 }

@@ -37,6 +37,18 @@ fn trace_text() {
 }
 
 #[test]
+fn what_the_driver_does_has_a_line_each() {
+    let events = file(&script::trouble());
+    let output = run(&["trace", "--events", path(&events)]);
+    let stdout = text(&output.stdout);
+    let shown: Vec<_> = stdout.lines().filter(|line| line.contains(" -- ")).collect();
+    insta::assert_snapshot!(shown.join("\n"));
+    assert!(stdout.contains("FOUND service allocation failed: 1 entry was dropped"), "{stdout}");
+    let of_another_device = run(&["trace", "--wq", "wq1.0", "--events", path(&events)]);
+    assert!(!text(&of_another_device.stdout).contains(" -- "));
+}
+
+#[test]
 fn trace_json_is_whole_and_reads_back() {
     let events = script::busy(1);
     let input = file(&events);
@@ -106,7 +118,7 @@ fn batches_have_a_line_each() {
     assert_eq!(one.iter().map(|batch| batch.batch.finding.is_some()).collect::<Vec<_>>(), [true]);
     let stat = run(&["stat", "--events", path(&events)]);
     let stat = text(&stat.stdout);
-    assert!(stat.contains("FAILURES MOVED: 0 to a batch, 1 from one"), "{stat}");
+    assert!(stat.contains("FOUND failure moved to another batch: 1 batch does"), "{stat}");
     assert!(stat.contains("dsa0 event log: size 64, deepest 63 (FULL)"), "{stat}");
 }
 

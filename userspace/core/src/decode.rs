@@ -8,12 +8,14 @@ mod completion;
 mod descriptor;
 mod entry;
 mod layout;
+mod software_error;
 mod status;
 pub mod text;
 
 pub use completion::completion;
 pub use descriptor::descriptor;
 pub use entry::{entry, swerror};
+pub use software_error::SoftwareError;
 pub use status::{Status, operation, operation_words, status};
 
 use std::borrow::Cow;

@@ -10,6 +10,7 @@ use dsascope_common::hw::event_log::EntryHeader;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use crate::driver::{Command, DriverEvent, Happening, WqConfig};
 pub use crate::ledger::{ByKind, KernelLedger};
 pub use crate::name::{Comm, Context, DeviceId, DeviceKind, Key, WqId};
 pub use crate::probe::{Hook, Verdict, VerdictState};
@@ -26,6 +27,7 @@ pub enum Event {
     Interrupt(Interrupt),
     Open(Open),
     Release(Release),
+    Driver(DriverEvent),
     Hole(Hole),
     Snapshot(Box<Snapshot>),
     /// Time passes; rates and deadlines move.
@@ -166,7 +168,7 @@ pub struct Interrupt {
     pub end_ns: u64,
     /// Faults queued during this run.
     pub entries: u32,
-    /// The four qwords of SWERROR, when the driver stored another one during this run.
+    /// The four qwords of SWERROR, when the driver stored another one during this run. One that is bit for bit the last is not seen.
     pub swerror: Option<[u64; 4]>,
 }
 

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use self::doctor::DoctorReport;
 use crate::decode::text::{Decoded, Item};
-use crate::decode::{operation, status};
+use crate::decode::{SoftwareError, operation, status};
 use crate::event::{
-    Comm, Context, ContextTotals, Durations, Event, Fault, Hole, HoleKind, Interrupt, Open, ProgramStats,
-    Release, SessionInfo,
+    Comm, Command, Context, ContextTotals, DriverEvent, Durations, Event, Fault, Happening, Hole, HoleKind,
+    Interrupt, Open, ProgramStats, Release, SessionInfo, WqConfig,
 };
+use crate::findings::{Finding, FindingKind};
 use crate::hist::{StageHistograms, Summary};
 use crate::ledger::{Balance, Ledger};
 use crate::model::{Batch, BatchTotals, Counts, EventLogAdvice, Model};
@@ -40,9 +41,10 @@ pub struct Line {
 pub enum Body {
     Session(Box<SessionInfo>),
     Fault(Box<FaultLine>),
-    Interrupt(Interrupt),
+    Interrupt(Box<InterruptLine>),
     Open(Open),
     Release(Release),
+    Driver(Box<DriverLine>),
     Hole(Hole),
     /// A batch ended, as far as its entries tell; or was open when tracing ended.
     Batch(Box<BatchLine>),
@@ -106,6 +108,28 @@ pub struct BatchPlace {
     pub first_error: bool,
 }
 
+/// A run of the interrupt thread, with its SWERROR in parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InterruptLine {
+    #[serde(flatten)]
+    pub interrupt: Interrupt,
+    #[serde(default)]
+    pub software_error: Option<SoftwareError>,
+}
+
+/// What the driver did to a device, or said of it, with names for codes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DriverLine {
+    #[serde(flatten)]
+    pub event: DriverEvent,
+    /// Of a command: its name, its status in words, and how long it took.
+    pub command: Option<String>,
+    pub status: Option<String>,
+    pub duration_ns: Option<u64>,
+    /// What a WQ that was enabled had been configured with before, as far as it was seen.
+    pub before: Option<WqConfig>,
+}
+
 /// Latency of one stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StageLatency {
@@ -145,6 +169,9 @@ pub struct StatLine {
     /// How full each device's event log was seen to be, and what size that advises.
     #[serde(default)]
     pub event_logs: Vec<EventLogAdvice>,
+    /// What went wrong without anybody being told, since tracing began: docs/findings.md.
+    #[serde(default)]
+    pub findings: Vec<Finding>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -188,6 +215,11 @@ pub struct SummaryLine {
     pub batches: BatchTotals,
     #[serde(default)]
     pub event_logs: Vec<EventLogAdvice>,
+    #[serde(default)]
+    pub findings: Vec<Finding>,
+    /// Findings that could not be made, because a hook that they need was not attached.
+    #[serde(default)]
+    pub findings_unobserved: Vec<FindingKind>,
     /// Only what this names is in `contexts`; null: nothing was left out. The other figures are of the whole.
     #[serde(default)]
     pub selection: Option<String>,
@@ -219,9 +251,10 @@ impl Line {
                 let comm = model.process(fault.context.key()).and_then(|process| process.comm);
                 Body::Fault(Box::new(FaultLine::new(fault, comm)))
             }
-            Event::Interrupt(interrupt) => Body::Interrupt(*interrupt),
+            Event::Interrupt(interrupt) => Body::Interrupt(Box::new(InterruptLine::new(interrupt))),
             Event::Open(open) => Body::Open(open.clone()),
             Event::Release(release) => Body::Release(*release),
+            Event::Driver(event) => Body::Driver(Box::new(DriverLine::new(event, model))),
             Event::Hole(hole) => Body::Hole(*hole),
             Event::Snapshot(_) | Event::Tick { .. } => return None,
         };
@@ -234,9 +267,10 @@ impl Line {
         Some(match self.body {
             Body::Session(session) => Event::Session(session),
             Body::Fault(line) => Event::Fault(line.fault),
-            Body::Interrupt(interrupt) => Event::Interrupt(interrupt),
+            Body::Interrupt(line) => Event::Interrupt(line.interrupt),
             Body::Open(open) => Event::Open(open),
             Body::Release(release) => Event::Release(release),
+            Body::Driver(line) => Event::Driver(line.event),
             Body::Hole(hole) => Event::Hole(hole),
             Body::Batch(_)
             | Body::Stat(_)
@@ -298,6 +332,32 @@ impl FaultLine {
                 first_error: entry.first_err_in_batch(),
             }),
             durations_ns: fault.times.durations(),
+        }
+    }
+}
+
+impl InterruptLine {
+    #[must_use]
+    pub fn new(interrupt: &Interrupt) -> Self {
+        let error = interrupt.swerror.and_then(|qwords| SoftwareError::new(interrupt.device, &qwords));
+        Self { interrupt: *interrupt, software_error: error }
+    }
+}
+
+impl DriverLine {
+    #[must_use]
+    pub fn new(event: &DriverEvent, model: &Model) -> Self {
+        let command = match &event.what {
+            Happening::Command(command) => Some(command),
+            _ => None,
+        };
+        let own = |name: &'static str| name.to_owned();
+        Self {
+            event: event.clone(),
+            command: command.and_then(Command::name).map(own),
+            status: command.and_then(Command::status).map(own),
+            duration_ns: event.duration_ns(),
+            before: model.before(event).cloned(),
         }
     }
 }
@@ -366,6 +426,7 @@ pub fn stat(model: &mut Model) -> Line {
         balance: model.ledger().balance(),
         batches: *model.batches().totals(),
         event_logs: model.event_logs().collect(),
+        findings: model.findings(),
     })))
 }
 
@@ -409,6 +470,8 @@ pub fn summary(model: &Model) -> Line {
         programs: model.snapshot().map(|snapshot| snapshot.programs.clone()).unwrap_or_default(),
         batches: *model.batches().totals(),
         event_logs: model.event_logs().collect(),
+        findings: model.findings(),
+        findings_unobserved: model.findings_unobserved(),
         selection: None,
     })))
 }
@@ -436,8 +499,10 @@ fn reasons(model: &Model, contexts: &[SummaryContext]) -> Vec<String> {
         }
     }
     // A copy's end that was missed has its outcome from the driver's counter; where that is not so, the copy is "unobserved".
-    let skipped =
-        |p: &&ProgramStats| p.hook != Some(Hook::CopyEnd) && p.missed.is_some_and(|missed| missed > 0);
+    let skipped = |p: &&ProgramStats| {
+        p.hook.is_none_or(|hook| hook.is_of_faults() && hook != Hook::CopyEnd)
+            && p.missed.is_some_and(|missed| missed > 0)
+    };
     for program in snapshot.programs.iter().filter(skipped) {
         let missed = program.missed.unwrap_or(0);
         reasons.push(format!("the kernel skipped {missed} runs of {}", program.name));
@@ -465,9 +530,11 @@ fn reasons(model: &Model, contexts: &[SummaryContext]) -> Vec<String> {
         }
         // What happened before attaching is in the driver's counters alone.
         if t.context.opened_ns.is_some() {
+            let row = model.process(t.context.key());
+            let (faults, failures) = row.map_or((0, 0), |row| row.uncounted);
             let counters = [
-                ("faults", t.driver_faults, t.counter_faults),
-                ("failures", t.driver_failures, t.counter_failures),
+                ("faults", t.driver_faults, t.counter_faults.saturating_sub(faults)),
+                ("failures", t.driver_failures, t.counter_failures.saturating_sub(failures)),
             ];
             for (what, driver, own) in counters {
                 if let Some(driver) = driver.filter(|&driver| driver != own) {

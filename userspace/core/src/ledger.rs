@@ -20,10 +20,14 @@ pub struct ByKind {
     pub release: u64,
     /// Stage records, when faults are sent as stages.
     pub stage: u64,
+    /// Commands, halts, resets and warnings.
+    #[serde(default)]
+    pub driver: u64,
 }
 
 impl ByKind {
-    pub const KINDS: [u16; 5] = [kind::FAULT, kind::INTERRUPT, kind::OPEN, kind::RELEASE, kind::STAGE];
+    pub const KINDS: [u16; 6] =
+        [kind::FAULT, kind::INTERRUPT, kind::OPEN, kind::RELEASE, kind::STAGE, kind::DRIVER];
 
     /// Count of one of [`kind`]; 0 for a kind that does not exist.
     #[must_use]
@@ -51,6 +55,7 @@ impl ByKind {
             kind::OPEN => Some(&mut self.open),
             kind::RELEASE => Some(&mut self.release),
             kind::STAGE => Some(&mut self.stage),
+            kind::DRIVER => Some(&mut self.driver),
             _ => None,
         }
     }

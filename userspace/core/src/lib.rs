@@ -7,8 +7,10 @@
 
 pub mod btf;
 pub mod decode;
+pub mod driver;
 pub mod event;
 pub mod fault;
+pub mod findings;
 pub mod hex;
 pub mod hist;
 pub mod json;

@@ -7,13 +7,16 @@
 pub mod batch;
 pub mod batches;
 mod count;
+mod driver;
 pub mod event_log;
+mod findings;
+mod recent;
 mod row;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use crate::event::{
-    Event, Fault, Hole, HoleKind, Interrupt, Key, Open, Release, SessionInfo, Snapshot, WqId,
+    DriverEvent, Event, Fault, Hole, HoleKind, Interrupt, Key, Open, Release, SessionInfo, Snapshot, WqId,
 };
 use crate::hist::{StageHistograms, Summary};
 use crate::ledger::{Balance, Ledger};
@@ -25,7 +28,9 @@ pub use batch::Batch;
 pub use batches::{BatchTotals, Batches};
 pub use count::{Counts, Exact};
 pub use event_log::{EventLog, EventLogAdvice};
-pub use row::{Device, Process, Wq};
+use findings::Findings;
+use recent::push_bounded;
+pub use row::{Delivery, Device, Process, Wq};
 
 /// How often cached latency figures are brought up to date.
 const REFRESH_NS: u64 = 500_000_000;
@@ -42,11 +47,19 @@ pub struct Limits {
     pub recent_faults: usize,
     pub recent_holes: usize,
     pub recent_releases: usize,
+    pub recent_driver_events: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { processes: 4096, histograms: 32, recent_faults: 1024, recent_holes: 256, recent_releases: 64 }
+        Self {
+            processes: 4096,
+            histograms: 32,
+            recent_faults: 1024,
+            recent_holes: 256,
+            recent_releases: 64,
+            recent_driver_events: 256,
+        }
     }
 }
 
@@ -111,7 +124,9 @@ pub struct Model {
     holes: BTreeMap<HoleKind, u64>,
     recent_holes: VecDeque<Hole>,
     recent_releases: VecDeque<Release>,
+    recent_driver_events: VecDeque<DriverEvent>,
     batches: Batches,
+    findings: Findings,
     ledger: Ledger,
     snapshot: Option<Snapshot>,
     interval: Interval,
@@ -132,6 +147,7 @@ impl Model {
             Event::Interrupt(interrupt) => self.interrupt(interrupt),
             Event::Open(open) => self.open(open),
             Event::Release(release) => self.release(release),
+            Event::Driver(event) => self.driver(event),
             Event::Hole(hole) => self.hole(hole),
             Event::Snapshot(snapshot) => self.take_snapshot(snapshot),
             Event::Tick { now_ns } => self.pass(*now_ns),
@@ -388,7 +404,7 @@ impl Model {
             device.info = Some(info.clone());
             for wq in &info.wqs {
                 let id = WqId { device: info.device.id, wq: wq.wq };
-                self.wqs.entry(id).or_insert_with(|| Wq::new(id, info.device)).info = Some(wq.clone());
+                self.wqs.entry(id).or_insert_with(|| Wq::new(id, info.device)).describe(wq);
             }
         }
         self.session = Some(session.clone());
@@ -432,6 +448,9 @@ impl Model {
                 wq.rest.record(&durations);
             }
         }
+        if let Some(row) = self.processes.get(&fault.context.key()) {
+            self.findings.fault(fault, row);
+        }
         push_bounded(&mut self.recent, *fault, self.limits.recent_faults);
         self.recent_total += 1;
         self.batches.fault(fault);
@@ -446,7 +465,11 @@ impl Model {
         device.interrupt_busy_ns += interrupt.busy_ns().unwrap_or(0);
         device.interrupt_entries += u64::from(interrupt.entries);
         device.interrupt_rate.add(interrupt.at_ns, 1);
-        device.event_log.run(interrupt);
+        let size = device.info.as_ref().and_then(|info| info.event_log_size);
+        if let Some(waited_ns) = device.event_log.run(interrupt, size) {
+            self.findings.log_full(interrupt, waited_ns);
+        }
+        self.findings.interrupt(interrupt);
         if let Some(swerror) = interrupt.swerror {
             device.swerrors += 1;
             device.last_swerror = Some(swerror);
@@ -459,15 +482,7 @@ impl Model {
         if row.context.is_other() {
             return;
         }
-        row.tgid = Some(open.tgid);
-        row.comm = Some(open.comm);
-        row.cgroup = open.cgroup.or(row.cgroup);
-        if open.cgroup_path.is_some() {
-            row.cgroup_path.clone_from(&open.cgroup_path);
-        }
-        row.files = Some(open.files);
-        row.closed = false;
-        row.existing |= open.existing;
+        row.open(open);
     }
 
     fn release(&mut self, release: &Release) {
@@ -483,9 +498,10 @@ impl Model {
         if row.context.is_other() {
             return;
         }
-        row.files = row.files.map(|files| files.saturating_sub(1));
-        row.closed = row.files.is_none_or(|files| files == 0);
-        row.driver_counters = Some((release.counter_faults, release.counter_failures));
+        row.release(release);
+        if let Some(row) = self.processes.get(&release.context.key()) {
+            self.findings.release(release, row);
+        }
     }
 
     fn hole(&mut self, hole: &Hole) {
@@ -580,13 +596,6 @@ impl Model {
         }
         true
     }
-}
-
-fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, limit: usize) {
-    while queue.len() >= limit.max(1) {
-        queue.pop_front();
-    }
-    queue.push_back(item);
 }
 
 #[cfg(test)]

@@ -51,6 +51,22 @@ hooks! {
     ReleaseDrain = RELEASE_DRAIN, "release drain", "the wait for its queued faults";
     ReleaseCounters = RELEASE_COUNTERS, "release counters", "the driver's counters at the end";
     ReleaseEnd = RELEASE_END, "release end", "end of the close";
+    CommandStart = COMMAND_START, "command start", "an administrative command is given";
+    CommandEnd = COMMAND_END, "command end", "its status, and a WQ's configuration";
+    HaltSoftware = HALT_SOFTWARE, "halt software", "a halt that the driver answers with the reset command";
+    HaltFlr = HALT_FLR, "halt flr", "a halt that it answers with a function-level reset";
+    HaltFinal = HALT_FINAL, "halt final", "a halt that it gives the device up for";
+    ResetStart = RESET_START, "reset start", "a function-level reset";
+    ResetEnd = RESET_END, "reset end", "the device is configured again";
+    Warning = WARNING, "warning", "the driver's warnings";
+}
+
+impl Hook {
+    /// Whether the totals of faults rest on it; the others tell of devices.
+    #[must_use]
+    pub const fn is_of_faults(self) -> bool {
+        self.index() < hook::COMMAND_START
+    }
 }
 
 /// What came of one hook.

@@ -7,6 +7,7 @@ use std::num::NonZeroU64;
 use dsascope_common::wire::{self, kind, mark};
 use zerocopy::FromBytes;
 
+use crate::driver::DriverEvent;
 use crate::event::{
     ByKind, Comm, Context, ContextTotals, CopyOutcome, DeviceId, DeviceKind, Event, Fault, Hole, HoleKind,
     Interrupt, Marks, Open, Release, StageTimes,
@@ -23,6 +24,7 @@ pub enum Record {
     Release(wire::ReleaseRecord),
     /// A stage, with bytes (queued, copy start) or without.
     Stage(wire::StageRecord, Option<[u8; 96]>),
+    Driver(wire::DriverRecord),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +37,8 @@ pub enum DecodeError {
     Length { kind: u16, expected: usize, found: usize },
     #[error("decode stage record: stage {stage} with {found} bytes is unknown")]
     UnknownStage { stage: u16, found: usize },
+    #[error("decode driver record: event {what} is unknown")]
+    UnknownDriverEvent { what: u8 },
 }
 
 fn kind_name(kind: u16) -> &'static str {
@@ -74,6 +78,13 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
             }
             Record::Stage(stage, payload)
         }
+        kind::DRIVER => {
+            let record: wire::DriverRecord = read(bytes, kind::DRIVER)?;
+            if !(wire::driver::COMMAND..=wire::driver::WARNING).contains(&record.what) {
+                return Err(DecodeError::UnknownDriverEvent { what: record.what });
+            }
+            Record::Driver(record)
+        }
         kind => return Err(DecodeError::UnknownKind { kind }),
     })
 }
@@ -87,6 +98,7 @@ impl Record {
             Self::Open(r) => &r.header,
             Self::Release(r) => &r.header,
             Self::Stage(r, _) => &r.header,
+            Self::Driver(r) => &r.header,
         }
     }
 }
@@ -247,6 +259,12 @@ impl RingDecoder {
             Record::Stage(stage, payload) => {
                 self.learn(DeviceId::new(DeviceKind::from_wire(stage.device_type), stage.context.device));
                 self.joiner.push(&stage, payload.as_ref(), &mut out);
+            }
+            Record::Driver(r) => {
+                if let Some(event) = DriverEvent::from_wire(&r) {
+                    self.learn(event.device);
+                    out(Event::Driver(event));
+                }
             }
         }
         Ok(())

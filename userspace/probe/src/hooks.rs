@@ -157,6 +157,16 @@ const SITES: &[Site] = &[
         ways: &[How::Btf, How::Tracepoint],
         ..entry(Hook::Queued, "", "queued")
     },
+    exit(Hook::CommandEnd, "idxd_cmd_exec", "command_end"),
+    entry(Hook::CommandStart, "idxd_cmd_exec", "command_start"),
+    entry(Hook::HaltSoftware, "idxd_device_reinit", "halt_software"),
+    entry(Hook::HaltFlr, "idxd_device_flr", "halt_flr"),
+    // Only the interrupt thread calls it, when it finds a halt that the driver cannot end.
+    entry(Hook::HaltFinal, "idxd_wqs_unmap_portal", "halt_final"),
+    exit(Hook::ResetEnd, "idxd_reset_done", "reset_end"),
+    entry(Hook::ResetStart, "idxd_reset_prepare", "reset_start"),
+    // No fentry for a function of variable arguments.
+    Site { in_kernel: true, ways: &[How::Kprobe], ..entry(Hook::Warning, "_dev_warn", "warning") },
 ];
 
 /// Names that [`Layout`] must be asked for: driver functions, kernel functions, tracepoints.

@@ -20,7 +20,8 @@ macro_rules! table {
 }
 dsascope_common::for_each_offset!(table);
 
-/// Without these a hook loses a refinement, not its purpose: who opened a file before attaching, tracepoints' own layout.
+/// Without these a hook loses a refinement or an event that no fault needs: who opened a file before attaching, tracepoints' own layout,
+/// what commands, resets and warnings are about.
 const OPTIONAL: &[&str] = &[
     "MM_OWNER",
     "MM_IOMMU_MM",
@@ -33,6 +34,20 @@ const OPTIONAL: &[&str] = &[
     "TP_START_WORK",
     "TP_START_FUNCTION",
     "TP_END_FUNCTION",
+    "DEVICE_STATE",
+    "DEVICE_CMD_STATUS",
+    "DEVICE_PDEV",
+    "DEVICE_WORK",
+    "DEVICE_WQS",
+    "WQ_TYPE",
+    "WQ_FLAGS",
+    "WQ_SIZE",
+    "WQ_THRESHOLD",
+    "WQ_PRIORITY",
+    "PCI_DEV",
+    "DEV_DRIVER",
+    "DEV_DRIVER_DATA",
+    "DRIVER_NAME",
 ];
 
 /// One kernel's answers.

@@ -46,9 +46,21 @@ pub enum Focus {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Overlay {
-    Help { scroll: usize },
-    Detail { fault: Box<Fault>, scroll: usize },
-    Batch { batch: Box<Batch>, scroll: usize },
+    Help {
+        scroll: usize,
+    },
+    /// Findings, and what the driver last did to devices.
+    Findings {
+        scroll: usize,
+    },
+    Detail {
+        fault: Box<Fault>,
+        scroll: usize,
+    },
+    Batch {
+        batch: Box<Batch>,
+        scroll: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -160,6 +172,12 @@ impl App {
                     _ => Some(Overlay::Help { scroll: 0 }),
                 };
             }
+            Command::Findings => {
+                self.overlay = match self.overlay {
+                    Some(Overlay::Findings { .. }) => None,
+                    _ => Some(Overlay::Findings { scroll: 0 }),
+                };
+            }
             Command::Freeze => {
                 self.frozen = match self.frozen {
                     Some(_) => None,
@@ -246,6 +264,11 @@ impl App {
             Some(Overlay::Help { scroll }) => {
                 let lines = view::help_height(self.model.verdicts(), self.width);
                 *scroll = moved(*scroll, steps, lines, height);
+            }
+            Some(Overlay::Findings { scroll }) => {
+                let model = self.frozen.as_deref().unwrap_or(&self.model);
+                *scroll =
+                    moved(*scroll, steps, view::findings_height(&self.theme, model, self.width), height);
             }
             Some(Overlay::Batch { scroll, batch }) => {
                 let lines = view::batch_height(&self.theme, batch, self.width);

@@ -19,6 +19,8 @@ pub enum Mode {
 pub enum Command {
     Quit,
     Help,
+    /// Findings, and what the driver last did to devices.
+    Findings,
     Freeze,
     FocusNext,
     FocusPrevious,
@@ -68,6 +70,7 @@ pub const NORMAL: &[Binding] = &[
     binding("s S", "sort", "sort by the next column / turn the order (< > choose the column)"),
     binding("t", "stage", "choose the stage shown in p50, p99 and max (T: back)"),
     binding("b", "batches", "show batches in place of recent faults, and back"),
+    binding("f", "findings", "show what was found to be wrong, and what the driver did to devices"),
     binding("Space", "freeze", "hold the screen still; events are still counted"),
     binding("Up Down", "", "select a row (also k j, PgUp PgDn, Home End)"),
     binding("Esc", "", "close what is open; go back to following the newest fault; clear the filter"),
@@ -131,6 +134,7 @@ pub fn command(key: KeyEvent, mode: Mode) -> Option<Command> {
         return moves.or(match key.code {
             KeyCode::Enter => Some(Command::Back),
             KeyCode::Char(' ') => Some(Command::PageDown),
+            KeyCode::Char('f') => Some(Command::Findings),
             _ => None,
         });
     }
@@ -146,6 +150,7 @@ pub fn command(key: KeyEvent, mode: Mode) -> Option<Command> {
         KeyCode::Char('t') => Some(Command::StageNext),
         KeyCode::Char('T') => Some(Command::StagePrevious),
         KeyCode::Char('b') => Some(Command::Batches),
+        KeyCode::Char('f') => Some(Command::Findings),
         _ => None,
     }
 }

@@ -1,11 +1,17 @@
-//! A fault or a batch in few words, for tables and lines.
+//! A fault, a batch or something that the driver did in few words, for tables and lines.
 
 use dsascope_common::hw::completion::status;
 use dsascope_core::decode;
-use dsascope_core::event::{CopyOutcome, DeviceKind, Fault};
+use dsascope_core::decode::SoftwareError;
+use dsascope_core::event::{
+    Command, CopyOutcome, DeviceKind, DriverEvent, Fault, Happening, Interrupt, WqConfig,
+};
 use dsascope_core::model::Batch;
-use dsascope_core::model::batch::{FindingKind, Patch};
+use dsascope_core::model::batch::{MovedKind, Patch};
 use dsascope_core::model::batches::strip;
+
+use crate::Theme;
+use crate::format::optional_duration;
 
 /// The operation's name, or its code.
 pub fn operation(fault: &Fault) -> String {
@@ -77,14 +83,64 @@ pub fn batch_record(batch: &Batch) -> String {
 }
 
 /// A failure in the wrong place, with what matters first.
-pub fn finding(finding: FindingKind) -> &'static str {
+pub fn moved(finding: MovedKind) -> &'static str {
     match finding {
-        FindingKind::PatchedWithoutFailure => "MOVED here: told as failed for another batch's element",
-        FindingKind::FailureNotPatched => "MOVED away: an element failed and the batch is not told so",
+        MovedKind::PatchedWithoutFailure => "MOVED here: told as failed for another batch's element",
+        MovedKind::FailureNotPatched => "MOVED away: an element failed and the batch is not told so",
     }
 }
 
 /// Elements and record.
 pub fn batch(batch: &Batch) -> String {
     format!("elements {}; {}", elements(batch), batch_record(batch))
+}
+
+/// What the driver did to a device, or said of it. `before`: what a WQ that was enabled had been configured with.
+pub fn driver(theme: &Theme, event: &DriverEvent, before: Option<&WqConfig>) -> String {
+    let device = event.device;
+    match &event.what {
+        Happening::Command(command) => {
+            let took = optional_duration(theme, event.duration_ns());
+            let by = format!("by {} {}", event.comm, event.tgid);
+            format!("{device} {} in {took} {by}{}", command_words(event, command), enabled(command, before))
+        }
+        Happening::Halt { answer } => format!("{device} HALTED: {}", answer.words()),
+        Happening::Reset { state, .. } => {
+            let took = optional_duration(theme, event.duration_ns());
+            let state = state.map_or("in an unknown state", |state| state.name());
+            format!("{device} function-level reset in {took}: {state}")
+        }
+        Happening::Warning { text } => format!("{device} driver warns: {text}"),
+    }
+}
+
+fn command_words(event: &DriverEvent, command: &Command) -> String {
+    let code = command.command_code;
+    let mut words = command.name().map_or_else(|| format!("command {code:#04x}"), String::from);
+    let object = command.object(event.device);
+    if !object.is_empty() {
+        words += &format!(" {object}");
+    }
+    let status = command.status_code;
+    match command.status() {
+        _ if command.succeeded() => words,
+        Some(status_words) => format!("{words} FAILED {status:#04x} ({status_words})"),
+        None => format!("{words} FAILED {status:#04x}"),
+    }
+}
+
+fn enabled(command: &Command, before: Option<&WqConfig>) -> String {
+    let Some(config) = &command.enabled else { return String::new() };
+    let changed = before.map_or_else(String::new, |before| config.changes(before));
+    let changed = if changed.is_empty() { changed } else { format!("; WAS {changed}") };
+    format!(": {}{changed}", config.words())
+}
+
+/// What a run of the interrupt thread tells besides faults; `None`: nothing.
+pub fn interrupt(interrupt: &Interrupt) -> Option<String> {
+    let device = interrupt.device;
+    Some(match SoftwareError::new(device, &interrupt.swerror?) {
+        Some(error) => format!("{device} SWERROR {}", error.words(device)),
+        None => format!("{device} SWERROR cleared"),
+    })
 }

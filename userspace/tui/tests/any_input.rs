@@ -20,7 +20,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let keys = "?/sS<>tTb jkgGx1.".chars().map(KeyCode::Char).chain([
+    let keys = "?/sS<>tTbf jkgGx1.".chars().map(KeyCode::Char).chain([
         KeyCode::Tab,
         KeyCode::BackTab,
         KeyCode::Enter,

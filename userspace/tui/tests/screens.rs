@@ -155,6 +155,20 @@ fn batch_detail() {
 }
 
 #[test]
+fn findings() {
+    for size in SIZES {
+        let mut app = app(UNICODE, size, script::trouble());
+        press(&mut app, [KeyCode::Char('f')]);
+        insta::assert_snapshot!(format!("findings_{}x{}", size.0, size.1), screen(&app, size));
+    }
+    let mut app = app(UNICODE, (80, 24), script::busy(2));
+    press(&mut app, [KeyCode::Char('f')]);
+    assert!(screen(&app, (80, 24)).contains("nothing found"));
+    press(&mut app, [KeyCode::Char('f')]);
+    assert!(app.overlay().is_none());
+}
+
+#[test]
 fn batches_scroll_filter_and_go_again() {
     let size = (60, 15);
     let mut app = app(UNICODE, size, script::busy(10));

@@ -12,13 +12,15 @@ mod workload;
 use std::{env, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, bail};
+use dsascope_guest::scenario::Scenario;
 
 const USAGE: &str =
     "usage: dsascope-guest run-scenario FILE [--out DIR] [--forever] [-- TRACER [ARGUMENT]...]
        dsascope-guest demo FILE -- COMMAND [ARGUMENT]...
+       dsascope-guest reconfigure SCENARIO SCENARIO -- TRACER [ARGUMENT]...
        dsascope-guest service-times start|stop
        dsascope-guest bpf-stats on|off
-As process 1 it is the guest's /init. FILE is a scenario in TOML, or in JSON when it ends so.";
+As process 1 it is the guest's /init. FILE is a scenario in TOML, or in JSON when it ends so; SCENARIO is its text in TOML.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -42,6 +44,9 @@ fn dispatch(arguments: Vec<String>) -> anyhow::Result<i32> {
         ["agent"] => agent::run(),
         ["process"] => workload::run(),
         ["demo", file] if !command.is_empty() => run::demo::run(file.as_ref(), &command),
+        ["reconfigure", first, second] if !command.is_empty() => {
+            run::reconfigure::run(&Scenario::parse(first)?, &Scenario::parse(second)?, &command)
+        }
         ["service-times", "start"] => ftrace::start().map(|()| 0),
         ["service-times", "stop"] => {
             println!("{}", serde_json::to_string(&ftrace::stop()?)?);

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use dsascope_common::hw::completion::STATUS_MASK;
 use dsascope_common::hw::completion::status::{BATCH_EVL_ERR, CRA_XLAT, DRAIN_EVL};
 use dsascope_common::hw::descriptor::opcode;
-use dsascope_core::event::{Fault, Hook, SessionInfo};
+use dsascope_core::event::{DriverEvent, Fault, Hook, SessionInfo};
 use dsascope_core::json::{Body, Line, SummaryLine};
 use dsascope_core::model::Batch;
 use dsascope_guest::report::{
@@ -21,6 +21,7 @@ use dsascope_guest::scenario::{Exit, Scenario, Submission};
 use dsascope_testbed::truth::{self, BlockCause, DropReason, Event};
 use serde::{Deserialize, Serialize};
 
+use super::driver::DeviceActs;
 use crate::session::Outcome;
 use crate::test::report;
 
@@ -48,6 +49,8 @@ pub struct Books {
     pub driver: Vec<FileCounters>,
     pub processes: Vec<Process>,
     pub kernel: KernelReport,
+    /// What the devices did besides serving descriptors, by name.
+    pub acts: BTreeMap<String, DeviceActs>,
 }
 
 /// A process' own account.
@@ -132,6 +135,8 @@ pub struct Account {
     pub faults: Option<Vec<Fault>>,
     /// Batches that ended, and whether nothing about them is in doubt; with `faults`.
     pub batches: Vec<(Batch, bool)>,
+    /// Every line of what the driver did to devices; `None`: totals alone were asked for.
+    pub driver: Option<Vec<DriverEvent>>,
     pub run: TracerReport,
 }
 
@@ -144,7 +149,7 @@ impl Account {
     /// What `--json` wrote.
     pub fn parse(text: &str, deep: bool, run: TracerReport) -> Result<Self> {
         let (mut session, mut summary) = (None, None);
-        let mut faults = deep.then(Vec::new);
+        let (mut faults, mut driver) = (deep.then(Vec::new), deep.then(Vec::new));
         let mut batches = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let line = Line::parse(line)
@@ -158,6 +163,11 @@ impl Account {
                     }
                 }
                 Body::Batch(line) if deep => batches.push((line.batch, line.certain)),
+                Body::Driver(line) => {
+                    if let Some(driver) = &mut driver {
+                        driver.push(line.event);
+                    }
+                }
                 _ => {}
             }
         }
@@ -166,6 +176,7 @@ impl Account {
             session: session.context("dsascope wrote no session line")?,
             summary: summary.context("dsascope wrote no summary line")?,
             faults,
+            driver,
             run,
         })
     }
@@ -214,6 +225,7 @@ impl Books {
                 })
                 .collect(),
             kernel: report(outcome, KERNEL)?,
+            acts: super::driver::acts(truth),
         })
     }
 }

@@ -14,7 +14,7 @@ use dsascope_testbed::truth::BlockCause;
 use serde::Serialize;
 
 use super::books::{Account, Blocked, Books, DeviceAccount, Key, Process, Tracer, of_context};
-use super::{batches, deep};
+use super::{batches, deep, driver};
 
 /// Exit codes of dsascope: all well, and records were lost.
 const TRACER_OK: i32 = 0;
@@ -65,6 +65,8 @@ pub enum Rule {
     Ledger,
     /// dsascope's own judgement and exit code.
     Tracer,
+    /// What the devices did besides serving descriptors: commands, halts, errors that nobody serves, waits for a slot of the log.
+    Device,
     /// Taint, BUG, WARNING.
     Kernel,
     /// What the guest itself finds against the scenario's expectations.
@@ -181,6 +183,7 @@ pub fn compare(books: &Books) -> Comparison {
     let mut keys: BTreeSet<Key> = books.device.keys().cloned().collect();
     if let Some(account) = account {
         whole(account, &mut comparison);
+        comparison.differences.extend(driver::compare(account, &books.acts, &books.kernel.log));
         keys.extend(account.keys());
     }
     let mut deep = account.and_then(deep::by_key);

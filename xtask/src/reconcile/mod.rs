@@ -7,6 +7,7 @@ mod batches;
 pub mod books;
 pub mod compare;
 mod deep;
+pub mod driver;
 pub mod table;
 #[cfg(test)]
 mod tests;

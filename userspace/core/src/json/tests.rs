@@ -1,6 +1,7 @@
 use std::num::NonZeroU64;
 
 use super::*;
+use crate::driver::{Command, DeviceState};
 use crate::event::{ByKind, CopyOutcome, DeviceInfo, KernelLedger, Snapshot, WqInfo};
 use crate::model::Limits;
 use crate::probe::{Hook, Verdict, VerdictState};
@@ -60,7 +61,51 @@ fn events() -> Vec<Event> {
             start_ns: 49_000,
             end_ns: 50_400,
             entries: 1,
-            swerror: Some([1, 2, 3, u64::MAX]),
+            swerror: Some([0x0000_0703_0001_100d, 2, 3, 0]),
+        }),
+        Event::Driver(DriverEvent {
+            at_ns: 50_800,
+            cpu: 2,
+            device: context.device,
+            tgid: 77,
+            tid: 78,
+            comm: Comm::new("accel-config"),
+            what: Happening::Command(Command {
+                command_code: 6,
+                operand: 1,
+                status_code: 0,
+                start_ns: 50_600,
+                wq: Some(1),
+                during: None,
+                enabled: Some(WqConfig {
+                    type_: "user".into(),
+                    mode: "dedicated".into(),
+                    size: 16,
+                    threshold: 0,
+                    priority: 10,
+                    block_on_fault: false,
+                    prs_disable: true,
+                    ats_disable: false,
+                }),
+            }),
+        }),
+        Event::Driver(DriverEvent {
+            at_ns: 50_900,
+            cpu: 2,
+            device: context.device,
+            tgid: 9,
+            tid: 9,
+            comm: Comm::new("kworker/2:1"),
+            what: Happening::Reset { start_ns: at(50_850), state: Some(DeviceState::Enabled) },
+        }),
+        Event::Driver(DriverEvent {
+            at_ns: 50_950,
+            cpu: 2,
+            device: context.device,
+            tgid: 9,
+            tid: 9,
+            comm: Comm::new("irq/9-idxd-mi"),
+            what: Happening::Warning { text: "Failed to service fault work.".into() },
         }),
         Event::Hole(Hole { at_ns: 51_000, what: HoleKind::RingLost { cpu: 3 }, count: 2 }),
         Event::Release(Release {

@@ -43,7 +43,7 @@ pub struct Batch {
     pub record: Option<BatchRecord>,
     /// What keeps this account from being certain.
     pub doubts: BTreeSet<Doubt>,
-    pub finding: Option<Finding>,
+    pub finding: Option<Moved>,
     /// Log order of the first entry, and where entries were queued: what order can be relied on.
     #[serde(skip)]
     pub(super) first_queued_ns: Option<u64>,
@@ -206,22 +206,22 @@ impl Doubt {
 /// A failure that the driver booked to the wrong batch. It keeps one flag for each identifier and device, while it serves the entries of
 /// one WQ in order only: when an identifier comes back on another WQ, entries of both uses may be served in any order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Finding {
-    pub finding: FindingKind,
+pub struct Moved {
+    pub finding: MovedKind,
     /// What of another batch with this identifier explains it; null when nothing that was seen before does.
     pub evidence: Option<Evidence>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum FindingKind {
+pub enum MovedKind {
     /// The driver reported a failure although each of the batch's own elements was delivered.
     PatchedWithoutFailure,
     /// The driver reported none although the copy of an element failed: its submitter takes the batch for done.
     FailureNotPatched,
 }
 
-impl FindingKind {
+impl MovedKind {
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
@@ -366,7 +366,7 @@ impl Batch {
 
     /// What the driver did wrong, if that is certain. A failed copy just before the batch's own record must show in it whatever was
     /// missed earlier; that no copy failed can be said only of a batch that was seen from its first error on.
-    pub(super) fn judge(&self) -> Option<FindingKind> {
+    pub(super) fn judge(&self) -> Option<MovedKind> {
         let record = self.record?;
         if self.doubts.contains(&Doubt::SeveralCpus) || self.doubts.contains(&Doubt::LateElement) {
             return None;
@@ -375,9 +375,9 @@ impl Batch {
             Patch::Applied
                 if self.elements_failed == 0 && self.elements_unknown == 0 && self.first_error_seen =>
             {
-                Some(FindingKind::PatchedWithoutFailure)
+                Some(MovedKind::PatchedWithoutFailure)
             }
-            Patch::NotApplied if self.elements_failed > 0 => Some(FindingKind::FailureNotPatched),
+            Patch::NotApplied if self.elements_failed > 0 => Some(MovedKind::FailureNotPatched),
             _ => None,
         }
     }

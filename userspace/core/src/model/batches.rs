@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::batch::{
-    Batch, BatchState, Did, Doubt, Element, ElementOutcome, Evidence, Finding, FindingKind, Patch,
+    Batch, BatchState, Did, Doubt, Element, ElementOutcome, Evidence, Moved, MovedKind, Patch,
 };
 use crate::event::{Context, Fault, Key};
 
@@ -197,11 +197,11 @@ impl Batches {
         let patch = batch.finish(fault);
         let own = batch.generation;
         let before = |e: &Evidence| e.generation != own && e.at_ns <= flag_ns(Did::TookFlag, fault);
-        batch.finding = batch.judge().map(|finding| Finding {
+        batch.finding = batch.judge().map(|finding| Moved {
             finding,
             evidence: match finding {
-                FindingKind::PatchedWithoutFailure => identifier.set.filter(before),
-                FindingKind::FailureNotPatched => {
+                MovedKind::PatchedWithoutFailure => identifier.set.filter(before),
+                MovedKind::FailureNotPatched => {
                     identifier.unset.filter(before).filter(|e| Some(e.at_ns) >= batch.failed_ns)
                 }
             },
@@ -252,8 +252,8 @@ impl Batches {
                 identifier.set = Some(evidence(Did::SetFlag, fault, batch.generation));
             }
             match batch.finding.take().map(|finding| finding.finding) {
-                Some(FindingKind::PatchedWithoutFailure) => self.totals.patched_without_failure -= 1,
-                Some(FindingKind::FailureNotPatched) => self.totals.failure_not_patched -= 1,
+                Some(MovedKind::PatchedWithoutFailure) => self.totals.patched_without_failure -= 1,
+                Some(MovedKind::FailureNotPatched) => self.totals.failure_not_patched -= 1,
                 None => {}
             }
         }
@@ -276,8 +276,8 @@ impl Batches {
             t.records_failed += u64::from(matches!(record.copy, crate::event::CopyOutcome::Short { .. }));
         }
         match batch.finding.map(|finding| finding.finding) {
-            Some(FindingKind::PatchedWithoutFailure) => t.patched_without_failure += 1,
-            Some(FindingKind::FailureNotPatched) => t.failure_not_patched += 1,
+            Some(MovedKind::PatchedWithoutFailure) => t.patched_without_failure += 1,
+            Some(MovedKind::FailureNotPatched) => t.failure_not_patched += 1,
             None => {}
         }
         self.just_ended.push(batch.clone());

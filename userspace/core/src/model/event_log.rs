@@ -2,7 +2,8 @@
 //!
 //! The log's head and tail are device registers; what is observed is how many faults each run of the interrupt thread handed over. That
 //! is the log's depth when the run began, less entries that the driver does not serve (other errors, entries of closed files): a lower
-//! bound. Time during which the device waited for a slot is not observed.
+//! bound. How long the device waited for a slot is not observed either, only the longest that it can have been: an engine waits from
+//! when the log has become full to when the driver has written the head, at the end of a run.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,13 +31,51 @@ pub struct EventLog {
     busy_ns: u64,
     /// Longest time that a close kept the log from being read.
     pub longest_hold_ns: u64,
+    last_run: Option<Run>,
+    /// Longest time in all that an engine can have waited for a slot.
+    waited_at_most_ns: u64,
     entries: Rate,
     /// Most entries in any window of the rate.
     peak_per_s: f64,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    end_ns: u64,
+    busy_ns: u64,
+    handled: u32,
+}
+
 impl EventLog {
-    pub(super) fn run(&mut self, interrupt: &Interrupt) {
+    /// Returns the longest that an engine can have waited until the end of this run, when the log was full as it began.
+    pub(super) fn run(&mut self, interrupt: &Interrupt, size: Option<u32>) -> Option<u64> {
+        let waited_ns = size.and_then(|size| self.waited(interrupt, usable(size)));
+        self.count(interrupt);
+        waited_ns
+    }
+
+    /// The driver frees the slots of a run all at once, at its end. What a run handles was in the log when it began. So the log can
+    /// have been full from the end of the run before on when this run handles all that it holds, and during the run before when
+    /// both runs together do.
+    fn waited(&mut self, interrupt: &Interrupt, usable: u32) -> Option<u64> {
+        let handled = interrupt.entries;
+        let busy_ns = interrupt.busy_ns().unwrap_or(0);
+        let last = self.last_run.replace(Run { end_ns: interrupt.end_ns, busy_ns, handled });
+        let last_was_full = last.is_some_and(|last| last.handled >= usable);
+        if let Some(last) = last.filter(|_| !last_was_full)
+            && last.handled.saturating_add(handled) >= usable
+        {
+            self.waited_at_most_ns += last.busy_ns;
+        }
+        if handled < usable {
+            return None;
+        }
+        let waited_ns = last.map_or(busy_ns, |last| interrupt.end_ns.saturating_sub(last.end_ns));
+        self.waited_at_most_ns += waited_ns;
+        Some(waited_ns)
+    }
+
+    fn count(&mut self, interrupt: &Interrupt) {
         let depth = interrupt.entries;
         let bucket = (u32::BITS - depth.leading_zeros()) as usize;
         self.runs_by_depth[bucket.min(BUCKETS - 1)] += 1;
@@ -95,6 +134,10 @@ pub struct EventLogAdvice {
     pub service_ns_per_entry: Option<f64>,
     /// Longest time that a close kept the log from being read.
     pub longest_hold_ns: u64,
+    /// Longest time in all that an engine can have waited for a slot; null without a size. Not less than it was, unless entries of
+    /// closed files or of errors that are not served were in the log, which no run tells of.
+    #[serde(default)]
+    pub waited_at_most_ns: Option<u64>,
     /// From empty to full at the peak rate if nobody read; null without entries or size.
     pub time_to_full_ns: Option<u64>,
     /// A value for `event_log_size`; null before the first entry.
@@ -146,6 +189,7 @@ impl Model {
             peak_entries_per_s: peak,
             service_ns_per_entry: log.service_ns(),
             longest_hold_ns: log.longest_hold_ns,
+            waited_at_most_ns: size.map(|_| log.waited_at_most_ns),
             time_to_full_ns: size.zip(peak).and_then(|(size, peak)| time_to_full_ns(size, 0, peak, 0.0)),
             advised_size: any.then(|| load.advised_size()),
         }
@@ -156,6 +200,7 @@ impl Model {
 mod tests {
     use super::*;
     use crate::event::{DeviceInfo, DeviceKind, Event, SessionInfo};
+    use crate::findings::FindingKind;
 
     const MS: u64 = 1_000_000;
     const DSA0: DeviceId = DeviceId { kind: DeviceKind::Dsa, id: 0 };
@@ -220,5 +265,39 @@ mod tests {
         assert_eq!(to_full_ms, 6);
         assert_eq!(advice.advised_size, Some(192));
         assert_eq!(advice.runs_by_depth, [0, 0, 0, 0, 999, 0, 1]);
+    }
+
+    fn waited(model: &Model) -> u64 {
+        model.event_logs().next().unwrap().waited_at_most_ns.unwrap()
+    }
+
+    #[test]
+    fn a_log_that_is_never_near_full_keeps_no_engine_waiting() {
+        let mut model = Model::default();
+        model.update(&session());
+        for n in 1..=50 {
+            model.update(&run(n, 31));
+        }
+        assert_eq!(waited(&model), 0);
+        assert!(model.findings().is_empty());
+    }
+
+    #[test]
+    fn the_longest_wait_for_a_slot() {
+        let mut model = Model::default();
+        model.update(&session());
+        // 20 and 43 entries: the log may have become full while the first run lasted, 40 us.
+        for (at_ms, entries) in [(1, 20), (5, 43), (9, 1)] {
+            model.update(&run(at_ms, entries));
+        }
+        assert_eq!(waited(&model), 40_000);
+        // Full when the run began, so perhaps ever since the end of the one before.
+        model.update(&run(12, 63));
+        assert_eq!(waited(&model), 40_000 + 2_000 + 3 * MS);
+        model.update(&run(14, 63));
+        assert_eq!(waited(&model), 40_000 + 2_000 + 5 * MS);
+        let finding = &model.findings()[0];
+        assert_eq!((finding.finding, finding.count), (FindingKind::EventLogFull, 2));
+        assert!(finding.sentence.contains("5.0 ms at most"), "{}", finding.sentence);
     }
 }

@@ -2,12 +2,26 @@
 
 use super::count::{Counts, Exact, best};
 use super::event_log::EventLog;
+use crate::driver::WqConfig;
 use crate::event::{
-    Comm, Context, ContextTotals, CopyOutcome, DeviceId, DeviceInfo, DeviceKind, Fault, Key, WqId, WqInfo,
+    Comm, Context, ContextTotals, CopyOutcome, DeviceId, DeviceInfo, DeviceKind, Fault, Key, Open, Release,
+    WqId, WqInfo,
 };
 use crate::hist::{StageHistograms, Summary};
 use crate::rate::Rate;
 use crate::stages::Stage;
+
+/// Which of a process's files on a WQ the driver delivers to: it knows the one that was opened first, until that is closed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// The first was opened before tracing began, or its open was not seen.
+    #[default]
+    Unknown,
+    /// The K of sysfs' fileK.
+    File(u32),
+    /// The first is closed, and another open.
+    NoOne,
+}
 
 /// One process's open file on one WQ.
 #[derive(Clone, Debug)]
@@ -20,6 +34,10 @@ pub struct Process {
     pub cgroup_path: Option<String>,
     /// Files the process has open on this WQ; the driver delivers to the first alone.
     pub files: Option<u32>,
+    pub delivery: Delivery,
+    /// Calls of the driver's counter function, for faults and for failures, that the driver's counters do not have: they came while
+    /// it delivered to no one.
+    pub uncounted: (u64, u64),
     pub closed: bool,
     /// Was open before tracing began.
     pub existing: bool,
@@ -48,6 +66,8 @@ impl Process {
             cgroup: None,
             cgroup_path: None,
             files: None,
+            delivery: Delivery::default(),
+            uncounted: (0, 0),
             closed: false,
             existing: false,
             first_seen_ns: now_ns,
@@ -119,8 +139,44 @@ impl Process {
         self.latency.as_ref()?.summary(stage)
     }
 
+    /// The driver did not find whom to deliver to.
+    pub(super) fn is_unreachable(&self, fault: &Fault) -> bool {
+        self.delivery == Delivery::NoOne && matches!(fault.copy, CopyOutcome::Short { done: 0, .. })
+    }
+
+    pub(super) fn open(&mut self, open: &Open) {
+        self.tgid = Some(open.tgid);
+        self.comm = Some(open.comm);
+        self.cgroup = open.cgroup.or(self.cgroup);
+        if open.cgroup_path.is_some() {
+            self.cgroup_path.clone_from(&open.cgroup_path);
+        }
+        self.files = Some(open.files);
+        self.closed = false;
+        self.existing |= open.existing;
+        self.delivery = match self.delivery {
+            // Which of several files was first is not known when none was seen to be opened.
+            _ if open.existing && open.files > 1 => Delivery::Unknown,
+            known @ (Delivery::File(_) | Delivery::Unknown) if open.files > 1 => known,
+            _ => Delivery::File(open.file),
+        };
+    }
+
+    pub(super) fn release(&mut self, release: &Release) {
+        self.files = self.files.map(|files| files.saturating_sub(1));
+        self.closed = self.files.is_none_or(|files| files == 0);
+        self.driver_counters = Some((release.counter_faults, release.counter_failures));
+        if self.delivery == Delivery::File(release.file) {
+            self.delivery = if self.closed { Delivery::Unknown } else { Delivery::NoOne };
+        }
+    }
+
     pub(super) fn add(&mut self, fault: &Fault) {
         self.counts.add(fault);
+        if self.is_unreachable(fault) {
+            self.uncounted.0 += u64::from(fault.counted_faults);
+            self.uncounted.1 += u64::from(fault.counted_failures);
+        }
         if fault.tgid.is_some() && !self.context.is_other() {
             self.tgid = fault.tgid;
         }
@@ -169,6 +225,10 @@ pub struct Wq {
     pub device: DeviceId,
     /// Configuration, when the session tells it.
     pub info: Option<WqInfo>,
+    /// What it is configured with: since it was last seen to be enabled, else as the session tells it.
+    pub config: Option<WqConfig>,
+    /// The same before it was last enabled.
+    pub before: Option<WqConfig>,
     pub counts: Counts,
     pub exact: Option<Exact>,
     pub(super) rate: Rate,
@@ -183,11 +243,35 @@ impl Wq {
             id,
             device,
             info: None,
+            config: None,
+            before: None,
             counts: Counts::default(),
             exact: None,
             rate: Rate::default(),
             failure_rate: Rate::default(),
             rest: StageHistograms::default(),
+        }
+    }
+
+    /// As the session tells it.
+    pub(super) fn describe(&mut self, info: &WqInfo) {
+        self.info = Some(info.clone());
+        self.config = WqConfig::from_info(info);
+    }
+
+    /// It was enabled with this configuration.
+    pub(super) fn configured(&mut self, config: &WqConfig) {
+        self.before = self.config.replace(config.clone());
+        if let Some(info) = &mut self.info {
+            info.state = "enabled".into();
+            info.type_.clone_from(&config.type_);
+            info.mode = Some(config.mode.clone());
+            (info.size, info.threshold) = (Some(config.size), Some(config.threshold));
+            info.priority = Some(config.priority);
+            info.block_on_fault = Some(config.block_on_fault);
+            // Where sysfs has no such attribute there is no control, and so it stays.
+            info.prs_disable = info.prs_disable.map(|_| config.prs_disable);
+            info.ats_disable = info.ats_disable.map(|_| config.ats_disable);
         }
     }
 
@@ -216,6 +300,10 @@ pub struct Device {
     /// Times the driver stored another SWERROR, and the last one's four qwords.
     pub swerrors: u64,
     pub last_swerror: Option<[u64; 4]>,
+    pub halts: u64,
+    pub resets: u64,
+    /// Lines that the driver wrote to the kernel's log.
+    pub warnings: u64,
     /// How full its event log was seen to be.
     pub event_log: EventLog,
     pub(super) rate: Rate,
@@ -234,6 +322,9 @@ impl Device {
             interrupt_entries: 0,
             swerrors: 0,
             last_swerror: None,
+            halts: 0,
+            resets: 0,
+            warnings: 0,
             event_log: EventLog::default(),
             rate: Rate::default(),
             interrupt_rate: Rate::default(),

@@ -15,7 +15,14 @@ use crate::testing::{context, fault};
 const SECOND: u64 = 1_000_000_000;
 
 fn small() -> Limits {
-    Limits { processes: 4, histograms: 2, recent_faults: 8, recent_holes: 4, recent_releases: 2 }
+    Limits {
+        processes: 4,
+        histograms: 2,
+        recent_faults: 8,
+        recent_holes: 4,
+        recent_releases: 2,
+        recent_driver_events: 2,
+    }
 }
 
 fn open(context: crate::event::Context, at_ns: u64, files: u32) -> Event {

@@ -3,7 +3,7 @@
 use dsascope_core::decode;
 use dsascope_core::event::DeviceKind;
 use dsascope_core::model::Batch;
-use dsascope_core::model::batch::{BatchRecord, ElementOutcome, Finding, Patch};
+use dsascope_core::model::batch::{BatchRecord, ElementOutcome, Moved, Patch};
 use ratatui::text::{Line, Span};
 
 use super::help::wrap;
@@ -77,7 +77,7 @@ impl Page<'_> {
         }
     }
 
-    fn finding(&mut self, batch: &Batch, finding: &Finding, at: &impl Fn(u64) -> String) {
+    fn finding(&mut self, batch: &Batch, finding: &Moved, at: &impl Fn(u64) -> String) {
         let mut text = format!("FAILURE MOVED: {}.", finding.finding.words());
         match &finding.evidence {
             Some(e) => {

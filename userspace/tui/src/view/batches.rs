@@ -77,7 +77,7 @@ fn cells(app: &App, batch: &Batch) -> Vec<(String, Style)> {
     };
     let lost = batch.record.is_some_and(|record| matches!(record.copy, CopyOutcome::Short { .. }));
     let (happened, style) = match &batch.finding {
-        Some(finding) => (words::finding(finding.finding).into(), theme.bad()),
+        Some(finding) => (words::moved(finding.finding).into(), theme.bad()),
         None if batch.record.is_none() => (String::new(), theme.dim()),
         None => (words::batch_record(batch), if lost { theme.bad() } else { theme.dim() }),
     };

@@ -141,6 +141,11 @@ fn loss(app: &App) -> Line<'static> {
         line.push_span(Span::styled(format!("{} holes", header.holes), theme.warn()));
         line.push_span(label(" (stages not seen), nothing lost"));
     }
+    let found = app.model().findings().len();
+    if found > 0 {
+        let findings = if found == 1 { "finding" } else { "findings" };
+        line.push_span(Span::styled(format!("  {found} {findings} (f)"), theme.bad()));
+    }
     if let Balance::Unbalanced { differences } = &header.balance {
         let kinds: Vec<_> = differences.iter().map(|difference| difference.record.as_str()).collect();
         line.push_span(Span::styled(format!("  BOOKS DISAGREE: {}", kinds.join(", ")), theme.bad()));
@@ -156,6 +161,7 @@ fn lost_by_kind(app: &App) -> String {
         (lost.open, "opens"),
         (lost.release, "closes"),
         (lost.stage, "stages"),
+        (lost.driver, "driver events"),
     ];
     let words: Vec<_> = kinds.iter().filter(|(n, _)| *n > 0).map(|(n, kind)| format!("{n} {kind}")).collect();
     if words.is_empty() { app.header().records_lost.to_string() } else { words.join(", ") }

@@ -21,6 +21,10 @@ const HEADER: &[(&str, &str)] = &[
         "events",
         "\"exact\" while every event reached this screen; else what was LOST, because the ring was full: totals stay exact, a larger --ring-size helps",
     ),
+    (
+        "findings",
+        "what went wrong without anybody being told, such as faults delivered to no one; f shows each with what was seen and what to do (docs/findings.md)",
+    ),
     ("waiting", "faults handed over whose service has not begun, as of the last second"),
     ("service p99", "99 in 100 services did not take longer"),
     ("probes", "how many are attached and by what; those that are not, by name with the reason"),

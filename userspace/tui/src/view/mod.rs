@@ -4,6 +4,7 @@ mod batch;
 mod batches;
 mod detail;
 mod faults;
+mod findings;
 mod footer;
 mod header;
 mod help;
@@ -12,7 +13,7 @@ mod processes;
 mod table;
 
 use dsascope_core::event::Fault;
-use dsascope_core::model::Batch;
+use dsascope_core::model::{Batch, Model};
 use dsascope_core::probe::Verdict;
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -49,6 +50,10 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
             let process = app.shown().process(fault.context.key());
             let lines = detail::lines(app.theme(), fault, process, body.width);
             overlay(app.theme(), frame, body, "fault", &lines, *scroll);
+        }
+        Some(Overlay::Findings { scroll }) => {
+            let lines = findings::lines(app.theme(), app.shown(), body.width);
+            overlay(app.theme(), frame, body, "findings", &lines, *scroll);
         }
         Some(Overlay::Batch { batch, scroll }) => {
             let started_ns = app.model().session().map_or(0, |session| session.started_ns);
@@ -118,6 +123,11 @@ pub(crate) fn help_height(verdicts: &[Verdict], width: u16) -> usize {
 /// Lines of a fault's detail at this width.
 pub(crate) fn detail_height(theme: &Theme, fault: &Fault, width: u16) -> usize {
     detail::lines(theme, fault, None, width).len()
+}
+
+/// Lines of the findings at this width.
+pub(crate) fn findings_height(theme: &Theme, model: &Model, width: u16) -> usize {
+    findings::lines(theme, model, width).len()
 }
 
 /// Lines of a batch's detail at this width.

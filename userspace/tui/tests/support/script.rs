@@ -6,10 +6,11 @@
 use std::num::NonZeroU64;
 
 use dsascope_common::hw::{completion::status, descriptor::opcode, event_log::EntryHeader};
+use dsascope_core::driver::{DeviceState, During, HaltAnswer};
 use dsascope_core::event::{
-    ByKind, Comm, Context, ContextTotals, CopyOutcome, DeviceId, DeviceInfo, DeviceKind, DriverInfo, Event,
-    Fault, Hole, HoleKind, Hook, Interrupt, KernelLedger, Marks, Open, SessionInfo, Snapshot, StageTimes,
-    Verdict, VerdictState, WqInfo,
+    ByKind, Comm, Command, Context, ContextTotals, CopyOutcome, DeviceId, DeviceInfo, DeviceKind,
+    DriverEvent, DriverInfo, Event, Fault, Happening, Hole, HoleKind, Hook, Interrupt, KernelLedger, Marks,
+    Open, SessionInfo, Snapshot, StageTimes, Verdict, VerdictState, WqConfig, WqInfo,
 };
 
 pub(crate) const START_NS: u64 = 1_000_000_000_000;
@@ -208,6 +209,61 @@ pub(crate) fn moved_failure() -> Vec<Event> {
         swerror: None,
     };
     events.extend([Event::Interrupt(log_full), Event::Tick { now_ns: at + SECOND / 2 }]);
+    events
+}
+
+/// A WQ comes back with page requests on, a close drains, errors are told of, and the device halts and is reset.
+pub(crate) fn trouble() -> Vec<Event> {
+    let mut events = vec![Event::Session(Box::new(session()))];
+    let mut at_ns = START_NS;
+    let mut driver = |what| {
+        at_ns += 20_000_000;
+        let (tgid, comm) = (1701, Comm::new("accel-config"));
+        Event::Driver(DriverEvent { at_ns, cpu: 1, device: DSA0, tgid, tid: tgid, comm, what })
+    };
+    let command = |code, operand, status, during| {
+        let start_ns = START_NS + 19_000_000;
+        Command {
+            command_code: code,
+            operand,
+            status_code: status,
+            start_ns,
+            wq: (code == 6).then_some(operand as u16),
+            during,
+            enabled: None,
+        }
+    };
+    let config = WqConfig {
+        type_: "user".into(),
+        mode: "shared".into(),
+        size: 32,
+        threshold: 28,
+        priority: 10,
+        block_on_fault: true,
+        prs_disable: false,
+        ats_disable: false,
+    };
+    let enabled = Command { enabled: Some(config), ..command(6, 1, 0, None) };
+    events.push(driver(Happening::Command(enabled)));
+    events.push(driver(Happening::Command(command(11, 3, 0, Some(During::Close)))));
+    events.push(driver(Happening::Command(command(6, 1, 0x21, None))));
+    events.push(driver(Happening::Warning { text: "Failed to service fault work.".into() }));
+    let line = "Device error 0x1b operation: 0x3 fault addr: 0x7f0000001001";
+    events.push(driver(Happening::Warning { text: line.into() }));
+    events.push(driver(Happening::Warning { text: "err[0]: 0x703000100d".into() }));
+    let interrupt = Interrupt {
+        at_ns: START_NS + 105_000_000,
+        cpu: 0,
+        device: DSA0,
+        start_ns: START_NS + 104_000_000,
+        end_ns: START_NS + 105_000_000,
+        entries: 0,
+        swerror: Some([0x0000_0303_0001_103f, 2, 0x7f00_1000, 0]),
+    };
+    events.push(Event::Interrupt(interrupt));
+    events.push(driver(Happening::Halt { answer: HaltAnswer::FunctionLevelReset }));
+    let start_ns = NonZeroU64::new(START_NS + 121_000_000);
+    events.push(driver(Happening::Reset { start_ns, state: Some(DeviceState::Enabled) }));
     events
 }
 

@@ -128,7 +128,7 @@ fn a_moved_failure_is_found_on_both_sides_with_its_cause() {
     ]);
     let findings: Vec<_> = batches.ended().map(|b| b.finding).collect();
     let cleared = findings[0].unwrap();
-    assert_eq!(cleared.finding, FindingKind::FailureNotPatched);
+    assert_eq!(cleared.finding, MovedKind::FailureNotPatched);
     let cause = cleared.evidence.unwrap();
     assert_eq!((cause.did, cause.wq, cause.generation, cause.index), (Did::ClearedFlag, 1, 2, Some(0)));
     assert_eq!(findings[1], None);
@@ -145,8 +145,8 @@ fn a_moved_failure_is_found_on_both_sides_with_its_cause() {
         .map(|f| (f.finding, f.evidence.map(|e| (e.did, e.wq, e.index))))
         .collect();
     let expected = [
-        (FindingKind::PatchedWithoutFailure, Some((Did::SetFlag, 1, Some(5)))),
-        (FindingKind::FailureNotPatched, Some((Did::TookFlag, 0, None))),
+        (MovedKind::PatchedWithoutFailure, Some((Did::SetFlag, 1, Some(5)))),
+        (MovedKind::FailureNotPatched, Some((Did::TookFlag, 0, None))),
     ];
     assert_eq!(found, expected);
     let totals = batches.totals();

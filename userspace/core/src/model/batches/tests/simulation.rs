@@ -32,7 +32,7 @@ struct Entry {
 struct Truth {
     elements: Vec<(u16, ElementOutcome)>,
     completed: Option<u32>,
-    finding: Option<FindingKind>,
+    finding: Option<MovedKind>,
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
@@ -142,8 +142,8 @@ fn serve(
                 let visible = !plan.requested || status == 1 || result != 1;
                 truth.finding = match (patched, own) {
                     _ if !visible => None,
-                    (true, false) => Some(FindingKind::PatchedWithoutFailure),
-                    (false, true) => Some(FindingKind::FailureNotPatched),
+                    (true, false) => Some(MovedKind::PatchedWithoutFailure),
+                    (false, true) => Some(MovedKind::FailureNotPatched),
                     _ => None,
                 };
                 fault
@@ -195,8 +195,8 @@ proptest! {
             prop_assert!(uses.iter().copied().eq(1..=uses.len() as u64));
         }
         let total = |kind| truths.iter().filter(|t| t.finding == Some(kind)).count() as u64;
-        prop_assert_eq!(batches.totals().patched_without_failure, total(FindingKind::PatchedWithoutFailure));
-        prop_assert_eq!(batches.totals().failure_not_patched, total(FindingKind::FailureNotPatched));
+        prop_assert_eq!(batches.totals().patched_without_failure, total(MovedKind::PatchedWithoutFailure));
+        prop_assert_eq!(batches.totals().failure_not_patched, total(MovedKind::FailureNotPatched));
     }
 
     #[test]
