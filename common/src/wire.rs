@@ -4,7 +4,10 @@
 //! ring takes a whole fault, never half of one. A time of 0 means "not observed" and never "at boot"; all times are
 //! CLOCK_MONOTONIC nanoseconds (`bpf_ktime_get_ns`).
 
-use crate::hw::event_log::EntryHeader;
+use crate::hw::{
+    event_log::EntryHeader,
+    page_request::{Request, Response},
+};
 
 /// Declares a plain record: C layout, no padding, safe to read from bytes on the user side.
 macro_rules! wire {
@@ -28,8 +31,27 @@ pub mod kind {
     pub const OPEN: u16 = 3;
     pub const RELEASE: u16 = 4;
     pub const STAGE: u16 = 5;
-    pub const COUNT: usize = 8;
-    pub const NAMES: [&str; COUNT] = ["", "fault", "interrupt", "open", "release", "stage", "", ""];
+    pub const PAGE_REQUEST: u16 = 6;
+    pub const PAGE_RESPONSE: u16 = 8;
+    pub const COUNT: usize = 16;
+    pub const NAMES: [&str; COUNT] = [
+        "",
+        "fault",
+        "interrupt",
+        "open",
+        "release",
+        "stage",
+        "page_request",
+        "",
+        "page_response",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+    ];
 }
 
 /// `idxd_driver_data.type`.
@@ -142,6 +164,26 @@ wire! {
         /// 1: the driver stored another SWERROR during this run.
         pub swerror_changed: u8,
         pub swerror: [u64; 4],
+    }
+
+    /// A page request of an idxd device, which the IOMMU's driver took off its queue and handed on. All requests of one group have
+    /// one response; they are joined on the user side, because what happens on two CPUs at once meets nowhere in the kernel
+    /// without a lock.
+    pub struct PageRequestRecord: 40 {
+        pub header: RecordHeader,
+        /// `idxd_device.id`.
+        pub device: u16,
+        pub reserved: [u16; 3],
+        pub request: Request,
+    }
+
+    /// The response to a group of page requests of an idxd device, as the IOMMU's driver submits it.
+    pub struct PageResponseRecord: 40 {
+        pub header: RecordHeader,
+        /// `idxd_device.id`.
+        pub device: u16,
+        pub reserved: [u16; 3],
+        pub response: Response,
     }
 
     /// A process opened a WQ.
@@ -322,6 +364,8 @@ pub mod hook {
     pub const RELEASE_DRAIN: u32 = 11;
     pub const RELEASE_COUNTERS: u32 = 12;
     pub const RELEASE_END: u32 = 13;
+    pub const PAGE_REQUEST: u32 = 14;
+    pub const PAGE_RESPONSE: u32 = 15;
     pub const COUNT: usize = 16;
 }
 
@@ -335,6 +379,8 @@ pub mod name {
     pub const ACTIVE_BUCKETS: &str = "ACTIVE_BUCKETS";
     pub const SESSIONS: &str = "SESSIONS";
     pub const OPENING: &str = "OPENING";
+    /// u32 to u32: a device's number by its requester (bus, device, function).
+    pub const REQUESTERS: &str = "REQUESTERS";
     pub const RELEASING: &str = "RELEASING";
     pub const INTERRUPTS: &str = "INTERRUPTS";
     /// aya-log's ring.
@@ -401,6 +447,10 @@ macro_rules! for_each_offset {
             TP_START_WORK = "trace_event_raw_workqueue_execute_start", "work";
             TP_START_FUNCTION = "trace_event_raw_workqueue_execute_start", "function";
             TP_END_FUNCTION = "trace_event_raw_workqueue_execute_end", "function";
+            TP_PRQ_DW0 = "trace_event_raw_prq_report", "dw0";
+            TP_PRQ_DW1 = "trace_event_raw_prq_report", "dw1";
+            TP_QI_QW0 = "trace_event_raw_qi_submit", "qw0";
+            TP_QI_QW1 = "trace_event_raw_qi_submit", "qw1";
         }
     };
 }

@@ -36,10 +36,11 @@ impl Printer for Text {
     }
 }
 
-/// Table, event logs, batches, and whether all of it is whole.
+/// Table, page requests, event logs, batches, and whether all of it is whole.
 fn report(model: &Model, select: &Selection, ran_ns: Option<u64>) -> String {
-    let (table, logs) = (text::table(model, select, ran_ns), text::event_logs(model));
-    format!("{table}{logs}{}{}", text::batch_totals(model), text::summary(model, select))
+    let (table, pages) = (text::table(model, select, ran_ns), text::page_requests(model));
+    let (logs, batches) = (text::event_logs(model), text::batch_totals(model));
+    format!("{table}{pages}{logs}{batches}{}", text::summary(model, select))
 }
 
 /// JSON Lines: the session, a line an interval, the summary.

@@ -115,6 +115,13 @@ fn takes(select: &Selection, model: &Model, event: &Event) -> bool {
         Event::Hole(hole) => {
             matches!(hole.what, HoleKind::RingLost { .. } | HoleKind::Undecodable) || select.is_all()
         }
+        Event::PageRequest(request) => {
+            select.is_all()
+                || model.processes().any(|process| {
+                    Some(process.context.pasid) == request.pasid
+                        && select.takes(process.tgid, process.context.device.id, process.context.wq)
+                })
+        }
         Event::Interrupt(_) => select.is_all(),
         Event::Session(_) | Event::Snapshot(_) | Event::Tick { .. } => true,
     }

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use crate::decode::text::{Decoded, Item};
 use crate::decode::{operation, status};
 use crate::event::{
-    Comm, Context, ContextTotals, Durations, Event, Fault, Hole, HoleKind, Interrupt, Open, ProgramStats,
-    Release, SessionInfo,
+    Comm, Context, ContextTotals, Durations, Event, Fault, Hole, HoleKind, Interrupt, Open, PageRequest,
+    ProgramStats, Release, SessionInfo,
 };
 use crate::hist::{StageHistograms, Summary};
 use crate::ledger::{Balance, Ledger};
-use crate::model::{Batch, BatchTotals, Counts, EventLogAdvice, Model};
+use crate::model::{Batch, BatchTotals, Counts, EventLogAdvice, Model, PageRequestTotals};
 use crate::probe::Hook;
 use crate::stages::Stage;
 
@@ -40,6 +40,7 @@ pub enum Body {
     Interrupt(Interrupt),
     Open(Open),
     Release(Release),
+    PageRequest(PageRequest),
     Hole(Hole),
     /// A batch ended, as far as its entries tell; or was open when tracing ended.
     Batch(Box<BatchLine>),
@@ -140,6 +141,9 @@ pub struct StatLine {
     /// How full each device's event log was seen to be, and what size that advises.
     #[serde(default)]
     pub event_logs: Vec<EventLogAdvice>,
+    /// Page requests by process since tracing began, with `--page-requests`.
+    #[serde(default)]
+    pub page_requests: Vec<PageRequestTotals>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -183,6 +187,8 @@ pub struct SummaryLine {
     pub batches: BatchTotals,
     #[serde(default)]
     pub event_logs: Vec<EventLogAdvice>,
+    #[serde(default)]
+    pub page_requests: Vec<PageRequestTotals>,
     /// Only what this names is in `contexts`; null: nothing was left out. The other figures are of the whole.
     #[serde(default)]
     pub selection: Option<String>,
@@ -217,6 +223,7 @@ impl Line {
             Event::Interrupt(interrupt) => Body::Interrupt(*interrupt),
             Event::Open(open) => Body::Open(open.clone()),
             Event::Release(release) => Body::Release(*release),
+            Event::PageRequest(request) => Body::PageRequest(*request),
             Event::Hole(hole) => Body::Hole(*hole),
             Event::Snapshot(_) | Event::Tick { .. } => return None,
         };
@@ -232,6 +239,7 @@ impl Line {
             Body::Interrupt(interrupt) => Event::Interrupt(interrupt),
             Body::Open(open) => Event::Open(open),
             Body::Release(release) => Event::Release(release),
+            Body::PageRequest(request) => Event::PageRequest(request),
             Body::Hole(hole) => Event::Hole(hole),
             Body::Batch(_)
             | Body::Stat(_)
@@ -360,6 +368,7 @@ pub fn stat(model: &mut Model) -> Line {
         balance: model.ledger().balance(),
         batches: *model.batches().totals(),
         event_logs: model.event_logs().collect(),
+        page_requests: model.page_requests().totals().collect(),
     })))
 }
 
@@ -403,6 +412,7 @@ pub fn summary(model: &Model) -> Line {
         programs: model.snapshot().map(|snapshot| snapshot.programs.clone()).unwrap_or_default(),
         batches: *model.batches().totals(),
         event_logs: model.event_logs().collect(),
+        page_requests: model.page_requests().totals().collect(),
         selection: None,
     })))
 }

@@ -20,10 +20,22 @@ pub struct ByKind {
     pub release: u64,
     /// Stage records, when faults are sent as stages.
     pub stage: u64,
+    #[serde(default)]
+    pub page_request: u64,
+    #[serde(default)]
+    pub page_response: u64,
 }
 
 impl ByKind {
-    pub const KINDS: [u16; 5] = [kind::FAULT, kind::INTERRUPT, kind::OPEN, kind::RELEASE, kind::STAGE];
+    pub const KINDS: [u16; 7] = [
+        kind::FAULT,
+        kind::INTERRUPT,
+        kind::OPEN,
+        kind::RELEASE,
+        kind::STAGE,
+        kind::PAGE_REQUEST,
+        kind::PAGE_RESPONSE,
+    ];
 
     /// Count of one of [`kind`]; 0 for a kind that does not exist.
     #[must_use]
@@ -51,6 +63,8 @@ impl ByKind {
             kind::OPEN => Some(&mut self.open),
             kind::RELEASE => Some(&mut self.release),
             kind::STAGE => Some(&mut self.stage),
+            kind::PAGE_REQUEST => Some(&mut self.page_request),
+            kind::PAGE_RESPONSE => Some(&mut self.page_response),
             _ => None,
         }
     }

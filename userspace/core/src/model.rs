@@ -8,6 +8,8 @@ pub mod batch;
 pub mod batches;
 mod count;
 pub mod event_log;
+pub mod page_requests;
+mod recent;
 mod row;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -25,6 +27,8 @@ pub use batch::Batch;
 pub use batches::{BatchTotals, Batches};
 pub use count::{Counts, Exact};
 pub use event_log::{EventLog, EventLogAdvice};
+pub use page_requests::{PageRequestTotals, PageRequests};
+use recent::push_bounded;
 pub use row::{Device, Process, Wq};
 
 /// How often cached latency figures are brought up to date.
@@ -112,6 +116,7 @@ pub struct Model {
     recent_holes: VecDeque<Hole>,
     recent_releases: VecDeque<Release>,
     batches: Batches,
+    page_requests: PageRequests,
     ledger: Ledger,
     snapshot: Option<Snapshot>,
     interval: Interval,
@@ -132,6 +137,10 @@ impl Model {
             Event::Interrupt(interrupt) => self.interrupt(interrupt),
             Event::Open(open) => self.open(open),
             Event::Release(release) => self.release(release),
+            Event::PageRequest(request) => {
+                self.advance(request.at_ns);
+                self.page_requests.add(request);
+            }
             Event::Hole(hole) => self.hole(hole),
             Event::Snapshot(snapshot) => self.take_snapshot(snapshot),
             Event::Tick { now_ns } => self.pass(*now_ns),
@@ -347,6 +356,11 @@ impl Model {
     }
 
     #[must_use]
+    pub const fn page_requests(&self) -> &PageRequests {
+        &self.page_requests
+    }
+
+    #[must_use]
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
     }
@@ -455,6 +469,7 @@ impl Model {
 
     fn open(&mut self, open: &Open) {
         self.advance(open.at_ns);
+        self.page_requests.open(open);
         let row = self.row(open.context);
         if row.context.is_other() {
             return;
@@ -490,7 +505,9 @@ impl Model {
 
     fn hole(&mut self, hole: &Hole) {
         self.advance(hole.at_ns);
-        self.batches.lost();
+        if hole.what != HoleKind::ResponseMissing {
+            self.batches.lost();
+        }
         *self.holes.entry(hole.what).or_default() += hole.count;
         self.interval.holes += hole.count;
         let before = self.ledger.lost();
@@ -580,13 +597,6 @@ impl Model {
         }
         true
     }
-}
-
-fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, limit: usize) {
-    while queue.len() >= limit.max(1) {
-        queue.pop_front();
-    }
-    queue.push_back(item);
 }
 
 #[cfg(test)]

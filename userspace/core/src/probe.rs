@@ -51,6 +51,8 @@ hooks! {
     ReleaseDrain = RELEASE_DRAIN, "release drain", "the wait for its queued faults";
     ReleaseCounters = RELEASE_COUNTERS, "release counters", "the driver's counters at the end";
     ReleaseEnd = RELEASE_END, "release end", "end of the close";
+    PageRequest = PAGE_REQUEST, "page request", "a device asks the IOMMU for a page";
+    PageResponse = PAGE_RESPONSE, "page response", "the IOMMU's answer";
 }
 
 /// What came of one hook.

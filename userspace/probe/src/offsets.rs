@@ -33,6 +33,10 @@ const OPTIONAL: &[&str] = &[
     "TP_START_WORK",
     "TP_START_FUNCTION",
     "TP_END_FUNCTION",
+    "TP_PRQ_DW0",
+    "TP_PRQ_DW1",
+    "TP_QI_QW0",
+    "TP_QI_QW1",
 ];
 
 /// One kernel's answers.

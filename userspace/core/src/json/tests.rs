@@ -1,7 +1,7 @@
 use std::num::NonZeroU64;
 
 use super::*;
-use crate::event::{ByKind, CopyOutcome, DeviceInfo, KernelLedger, Snapshot, WqInfo};
+use crate::event::{Asked, ByKind, CopyOutcome, DeviceInfo, KernelLedger, Snapshot, WqInfo};
 use crate::model::Limits;
 use crate::probe::{Hook, Verdict, VerdictState};
 use crate::testing;
@@ -61,6 +61,15 @@ fn events() -> Vec<Event> {
             end_ns: 50_400,
             entries: 1,
             swerror: Some([1, 2, 3, u64::MAX]),
+        }),
+        Event::PageRequest(PageRequest {
+            at_ns: 50_900,
+            cpu: 2,
+            device: context.device,
+            pasid: Some(5),
+            group: 17,
+            code: 0,
+            request: Some(Asked { at_ns: 50_600, pages: 1, address: 0x7f00_0000_1000, write: true }),
         }),
         Event::Hole(Hole { at_ns: 51_000, what: HoleKind::RingLost { cpu: 3 }, count: 2 }),
         Event::Release(Release {
