@@ -3,7 +3,10 @@
 //! Every response gives exactly one event at once. It has its request, and with it a latency, only where nothing else can have been
 //! meant:
 //! - The IOMMU's driver tells of a request after it has handed it on, so the response may be seen before the last request of its
-//!   group. Such a response has no latency, and the request that comes late is not taken for a new one.
+//!   group. Such a response has no latency, and the request that comes late, however late, is not taken for a new one: the driver
+//!   takes requests one by one, so that none of the next can be seen before it.
+//! - The first response of a group whose request was not seen may have been asked for before tracing began. Then it takes a pause, or an
+//!   order that only one of the two explains, until the group has latencies.
 //! - Once records are lost, what waits may have been answered unseen, and so may what comes shortly after: no latency for these.
 //! - A group that comes again unanswered is a hole, as is one that nobody answers in time.
 //!
@@ -20,9 +23,9 @@ use crate::event::{Asked, DeviceId, Event, Hole, HoleKind, PageRequest};
 pub const CAPACITY: usize = 4096;
 /// How long a response may take.
 pub const DEADLINE_NS: u64 = 10_000_000_000;
-/// By how much a response may come before the request that it overtook. A request that comes later than that is followed all the
-/// same, without latency.
-pub const OVERTAKES_NS: u64 = 10_000_000;
+/// By how much a response may come before the request that it overtook, where nothing else tells; on a busy machine the driver's thread
+/// waits long for its CPU.
+pub const OVERTAKES_NS: u64 = 1_000_000_000;
 
 /// Where and when a record was made.
 #[derive(Clone, Copy, Debug)]
@@ -49,13 +52,15 @@ enum State {
     Doubtful { at_ns: u64 },
     /// Answered, and the last request still to come; not `sure`: or it came before.
     Answered { at_ns: u64, sure: bool },
+    /// Answered, and nothing still to come.
+    Settled { at_ns: u64 },
 }
 
 impl State {
     const fn at_ns(&self) -> u64 {
         match self {
             Self::Begun(asked) | Self::Whole(asked) => asked.at_ns,
-            Self::Doubtful { at_ns } | Self::Answered { at_ns, .. } => *at_ns,
+            Self::Doubtful { at_ns } | Self::Answered { at_ns, .. } | Self::Settled { at_ns } => *at_ns,
         }
     }
 
@@ -108,18 +113,14 @@ impl PageRequestJoiner {
                 new
             }
             // Only the last request of a group can be overtaken by its response.
-            Some(State::Answered { at_ns: answered_ns, sure }) if last => {
-                let late = at_ns.saturating_sub(*answered_ns) < OVERTAKES_NS;
-                match (late, sure) {
-                    (true, true) => {
-                        self.groups.remove(&key);
-                        return;
-                    }
-                    (true, false) | (false, true) => State::Doubtful { at_ns },
-                    (false, false) => new,
-                }
+            Some(State::Answered { sure: true, .. }) if last => State::Settled { at_ns },
+            Some(State::Answered { at_ns: answered_ns, .. })
+                if last && at_ns.saturating_sub(*answered_ns) < OVERTAKES_NS =>
+            {
+                State::Doubtful { at_ns }
             }
-            Some(State::Answered { .. } | State::Doubtful { .. }) | None => new,
+            // After a doubtful one: that was answered before it was told of.
+            Some(State::Answered { .. } | State::Doubtful { .. } | State::Settled { .. }) | None => new,
         };
         self.put(key, state, at_ns, out);
     }
@@ -141,17 +142,29 @@ impl PageRequestJoiner {
                 _ => None,
             },
         }));
-        if !matches!(state, Some(State::Whole(_))) {
-            let sure = !matches!(state, Some(State::Doubtful { .. }));
-            self.put(key, State::Answered { at_ns, sure }, at_ns, out);
-        }
+        let state = match state {
+            Some(State::Whole(_)) => State::Settled { at_ns },
+            // Two answers in a row, and one request in doubt: it is the second's.
+            Some(State::Begun(_) | State::Settled { .. } | State::Answered { sure: false, .. }) => {
+                State::Answered { at_ns, sure: true }
+            }
+            Some(State::Doubtful { .. } | State::Answered { sure: true, .. }) | None => {
+                State::Answered { at_ns, sure: false }
+            }
+        };
+        self.put(key, state, at_ns, out);
     }
 
     /// Records were lost before `at_ns`.
     pub fn lost(&mut self, at_ns: u64) {
         self.lost_ns = Some(at_ns);
-        for state in self.groups.values_mut().filter(|state| state.waits()) {
-            *state = State::Doubtful { at_ns: state.at_ns() };
+        self.groups.retain(|_, state| !matches!(state, State::Settled { .. }));
+        for state in self.groups.values_mut() {
+            let at_ns = state.at_ns();
+            *state = match state {
+                State::Answered { .. } => State::Answered { at_ns, sure: false },
+                _ => State::Doubtful { at_ns },
+            };
         }
     }
 

@@ -92,15 +92,14 @@ fn the_last_of_several_requests_may_be_overtaken() {
 }
 
 #[test]
-fn a_response_without_request_spoils_others_until_a_pause() {
+fn a_response_to_what_was_asked_before_spoils_others_until_a_pause() {
     let mut joined = Joined::default();
     joined.response(1_000, 3);
-    let later = 1_000 + OVERTAKES_NS;
-    joined.request(later, 3, 1, true);
-    joined.response(later + 500, 3);
-    joined.request(later + 1_000, 3, 1, true);
-    joined.response(later + 1_700, 3);
-    let later = later + 1_700 + OVERTAKES_NS;
+    joined.request(2_000, 3, 1, true);
+    joined.response(2_500, 3);
+    joined.request(3_000, 3, 1, true);
+    joined.response(3_700, 3);
+    let later = 3_700 + OVERTAKES_NS;
     joined.request(later, 3, 1, true);
     joined.response(later + 700, 3);
     joined.finish();
@@ -109,16 +108,33 @@ fn a_response_without_request_spoils_others_until_a_pause() {
 }
 
 #[test]
-fn a_very_late_request_is_no_missing_response() {
+fn or_until_two_responses_in_a_row_tell() {
     let mut joined = Joined::default();
     joined.response(1_000, 3);
-    let late = 1_000 + OVERTAKES_NS;
+    joined.request(2_000, 3, 1, true);
+    joined.response(2_500, 3);
+    joined.response(3_000, 3);
+    joined.request(3_700, 3, 1, true);
+    joined.request(4_000, 3, 1, true);
+    joined.response(4_200, 3);
+    joined.finish();
+    assert_eq!(joined.latencies(), [None, None, None, Some(200)]);
+    assert_eq!(joined.events.len(), 4);
+}
+
+#[test]
+fn a_very_late_request_is_no_missing_response() {
+    let mut joined = Joined::default();
+    joined.request(100, 3, 1, true);
+    joined.response(200, 3);
+    joined.response(1_000, 3);
+    let late = 1_000 + 3 * OVERTAKES_NS;
     joined.request(late, 3, 1, true);
     joined.request(late + 500, 3, 1, true);
     joined.response(late + 700, 3);
     joined.finish();
-    assert_eq!(joined.latencies(), [None, Some(200)]);
-    assert_eq!(joined.events.len(), 2);
+    assert_eq!(joined.latencies(), [Some(100), None, Some(200)]);
+    assert_eq!(joined.events.len(), 3);
 }
 
 #[test]
