@@ -4,7 +4,10 @@
 //! ring takes a whole fault, never half of one. A time of 0 means "not observed" and never "at boot"; all times are
 //! CLOCK_MONOTONIC nanoseconds (`bpf_ktime_get_ns`).
 
-use crate::hw::event_log::EntryHeader;
+use crate::hw::{
+    event_log::EntryHeader,
+    page_request::{Request, Response},
+};
 
 /// Declares a plain record: C layout, no padding, safe to read from bytes on the user side.
 macro_rules! wire {
@@ -28,9 +31,28 @@ pub mod kind {
     pub const OPEN: u16 = 3;
     pub const RELEASE: u16 = 4;
     pub const STAGE: u16 = 5;
+    pub const PAGE_REQUEST: u16 = 6;
     pub const DRIVER: u16 = 7;
-    pub const COUNT: usize = 8;
-    pub const NAMES: [&str; COUNT] = ["", "fault", "interrupt", "open", "release", "stage", "", "driver"];
+    pub const PAGE_RESPONSE: u16 = 8;
+    pub const COUNT: usize = 16;
+    pub const NAMES: [&str; COUNT] = [
+        "",
+        "fault",
+        "interrupt",
+        "open",
+        "release",
+        "stage",
+        "page_request",
+        "driver",
+        "page_response",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+        "",
+    ];
 }
 
 /// `idxd_driver_data.type`.
@@ -143,6 +165,26 @@ wire! {
         /// 1: the driver stored another SWERROR during this run.
         pub swerror_changed: u8,
         pub swerror: [u64; 4],
+    }
+
+    /// A page request of an idxd device, which the IOMMU's driver took off its queue and handed on. All requests of one group have
+    /// one response; they are joined on the user side, because what happens on two CPUs at once meets nowhere in the kernel
+    /// without a lock.
+    pub struct PageRequestRecord: 40 {
+        pub header: RecordHeader,
+        /// `idxd_device.id`.
+        pub device: u16,
+        pub reserved: [u16; 3],
+        pub request: Request,
+    }
+
+    /// The response to a group of page requests of an idxd device, as the IOMMU's driver submits it.
+    pub struct PageResponseRecord: 40 {
+        pub header: RecordHeader,
+        /// `idxd_device.id`.
+        pub device: u16,
+        pub reserved: [u16; 3],
+        pub response: Response,
     }
 
     /// A process opened a WQ.
@@ -388,6 +430,8 @@ pub mod hook {
     pub const RELEASE_DRAIN: u32 = 11;
     pub const RELEASE_COUNTERS: u32 = 12;
     pub const RELEASE_END: u32 = 13;
+    pub const PAGE_REQUEST: u32 = 14;
+    pub const PAGE_RESPONSE: u32 = 15;
     pub const COMMAND_START: u32 = 16;
     pub const COMMAND_END: u32 = 17;
     pub const HALT_SOFTWARE: u32 = 18;
@@ -409,6 +453,8 @@ pub mod name {
     pub const ACTIVE_BUCKETS: &str = "ACTIVE_BUCKETS";
     pub const SESSIONS: &str = "SESSIONS";
     pub const OPENING: &str = "OPENING";
+    /// u32 to u32: a device's number by its requester (bus, device, function).
+    pub const REQUESTERS: &str = "REQUESTERS";
     pub const RELEASING: &str = "RELEASING";
     pub const INTERRUPTS: &str = "INTERRUPTS";
     /// aya-log's ring.
@@ -489,6 +535,10 @@ macro_rules! for_each_offset {
             DEV_DRIVER = "device", "driver";
             DEV_DRIVER_DATA = "device", "driver_data";
             DRIVER_NAME = "device_driver", "name";
+            TP_PRQ_DW0 = "trace_event_raw_prq_report", "dw0";
+            TP_PRQ_DW1 = "trace_event_raw_prq_report", "dw1";
+            TP_QI_QW0 = "trace_event_raw_qi_submit", "qw0";
+            TP_QI_QW1 = "trace_event_raw_qi_submit", "qw1";
         }
     };
 }

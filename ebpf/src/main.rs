@@ -22,6 +22,8 @@ mod interrupt;
 #[cfg(target_arch = "bpf")]
 mod kernel;
 #[cfg(target_arch = "bpf")]
+mod page;
+#[cfg(target_arch = "bpf")]
 mod queue;
 #[cfg(target_arch = "bpf")]
 mod release;

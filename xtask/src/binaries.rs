@@ -64,9 +64,10 @@ pub fn build() -> Result<Binaries> {
     Ok(binaries)
 }
 
-/// The workspace this xtask was built from.
+/// The workspace that `cargo xtask` was called in; a copied target directory still names the one this was built from.
 pub fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&package).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Executables named in cargo's JSON messages.

@@ -4,6 +4,7 @@ pub mod completion;
 pub mod descriptor;
 pub mod event_log;
 pub mod operation;
+pub mod page_request;
 pub mod regs;
 
 /// Bits `[hi:lo]` of `value`, as the register tables write them.

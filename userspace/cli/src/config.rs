@@ -22,6 +22,7 @@ pub(crate) struct Tracing {
     pub verbose: bool,
     /// A record a stage in place of one a fault.
     pub stages: bool,
+    pub page_requests: bool,
     pub events: Option<PathBuf>,
 }
 
@@ -40,6 +41,7 @@ impl Tracing {
             pending: flags.pending,
             verbose: flags.verbose,
             stages: flags.stages,
+            page_requests: flags.page_requests,
             events: flags.events.clone(),
         })
     }

@@ -152,6 +152,10 @@ pub(crate) struct Common {
     #[arg(long)]
     pub verbose: bool,
 
+    /// Follow page requests too: how long the IOMMU takes where a WQ's page requests are on (runs at each IOMMU invalidation)
+    #[arg(long)]
+    pub page_requests: bool,
+
     /// Send a record a stage in place of one a fault: to measure what that costs
     #[arg(long, hide = true)]
     pub stages: bool,

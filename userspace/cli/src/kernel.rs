@@ -43,6 +43,7 @@ impl Kernel {
             },
             ring_bytes: u64::from(tracing.ring_bytes),
             pending: tracing.pending,
+            page_requests: tracing.page_requests,
             stages: tracing.stages,
             verbose: tracing.verbose,
         };

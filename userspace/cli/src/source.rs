@@ -124,6 +124,7 @@ fn time_of(event: &Event) -> u64 {
         Event::Open(open) => open.at_ns,
         Event::Release(release) => release.at_ns,
         Event::Driver(event) => event.at_ns,
+        Event::PageRequest(request) => request.at_ns,
         Event::Hole(hole) => hole.at_ns,
         Event::Snapshot(snapshot) => snapshot.at_ns,
         Event::Tick { now_ns } => *now_ns,

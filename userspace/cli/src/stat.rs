@@ -36,11 +36,12 @@ impl Printer for Text {
     }
 }
 
-/// Table, event logs, batches, findings, and whether all of it is whole.
+/// Table, page requests, event logs, batches, findings, and whether all of it is whole.
 fn report(model: &Model, select: &Selection, ran_ns: Option<u64>) -> String {
-    let (table, logs) = (text::table(model, select, ran_ns), text::event_logs(model));
-    let (batches, findings) = (text::batch_totals(model), text::findings(model));
-    format!("{table}{logs}{batches}{findings}{}", text::summary(model, select))
+    let (table, pages) = (text::table(model, select, ran_ns), text::page_requests(model));
+    let (logs, batches) = (text::event_logs(model), text::batch_totals(model));
+    let (findings, summary) = (text::findings(model), text::summary(model, select));
+    format!("{table}{pages}{logs}{batches}{findings}{summary}")
 }
 
 /// JSON Lines: the session, a line an interval, the summary.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use dsascope_core::event::{DriverEvent, Event, Fault, Happening, Hole, HoleKind, SessionInfo};
+use dsascope_core::event::{DriverEvent, Event, Fault, Happening, Hole, HoleKind, PageRequest, SessionInfo};
+use dsascope_core::hist::Summary;
 use dsascope_core::model::{Batch, Model, Process};
 use dsascope_core::stages::Stage;
 use dsascope_tui::format::{fit, optional_duration, rate};
@@ -67,6 +68,7 @@ pub(crate) fn other(model: &Model, event: &Event) -> Option<String> {
         Event::Driver(event) if event.is_routine() || is_told_otherwise(event) => return None,
         Event::Driver(event) => (event.at_ns, words::driver(&THEME, event, model.before(event))),
         Event::Interrupt(interrupt) => (interrupt.at_ns, words::interrupt(interrupt)?),
+        Event::PageRequest(request) => (request.at_ns, page_request(request)),
         Event::Hole(hole) => (hole.at_ns, hole_text(hole)),
         Event::Session(_) | Event::Fault(_) | Event::Snapshot(_) | Event::Tick { .. } => return None,
     };
@@ -78,9 +80,32 @@ fn is_told_otherwise(event: &DriverEvent) -> bool {
     matches!(&event.what, Happening::Warning { text } if text.starts_with("err["))
 }
 
+fn page_request(request: &PageRequest) -> String {
+    let pasid = request.pasid.map_or_else(String::new, |pasid| format!(" PASID {pasid}"));
+    let (device, answer) = (request.device, request.answer());
+    match request.request {
+        Some(asked) => {
+            let access = if asked.write { "write" } else { "read" };
+            let took = optional_duration(&THEME, request.service_ns());
+            let more = if asked.pages > 1 { format!(" and {} more", asked.pages - 1) } else { String::new() };
+            format!(
+                "{device}{pasid} asked for page {:#x}{more} to {access}: {answer} in {took}",
+                asked.address
+            )
+        }
+        None => {
+            format!(
+                "{device}{pasid} page request group {}: {answer}, its request not seen in time",
+                request.group
+            )
+        }
+    }
+}
+
 fn hole_text(hole: &Hole) -> String {
     let count = hole.count;
     match hole.what {
+        HoleKind::ResponseMissing => format!("{count} page requests without a response"),
         HoleKind::RingLost { cpu } => {
             format!("LOST {count} events of CPU {cpu}: the ring was full (raise --ring-size)")
         }
@@ -127,9 +152,7 @@ pub(crate) fn table(model: &Model, select: &Selection, ran_ns: Option<u64>) -> S
             None => model.process_rate(process),
         };
         let summary = process.latency().and_then(|latency| latency.summary_now(Stage::Service));
-        let time = |pick: fn(&dsascope_core::hist::Summary) -> u64| {
-            optional_duration(&THEME, summary.as_ref().map(pick))
-        };
+        let time = |pick: fn(&Summary) -> u64| optional_duration(&THEME, summary.as_ref().map(pick));
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
@@ -172,6 +195,34 @@ pub(crate) fn event_logs(model: &Model) -> String {
             dash(log.peak_entries_per_s),
             optional_duration(&THEME, log.time_to_full_ns),
             number(log.advised_size),
+        );
+    }
+    out
+}
+
+/// A line for each process whose page requests were seen: what bringing a page in takes on the other way than by faults.
+pub(crate) fn page_requests(model: &Model) -> String {
+    let mut out = String::new();
+    for t in model.page_requests().totals() {
+        let number = |number: Option<u32>| number.map_or_else(|| "?".into(), |n| n.to_string());
+        let who = match t.pasid {
+            Some(pasid) => {
+                let comm = t.comm.map(|comm| comm.to_string()).unwrap_or_default();
+                format!("{} {comm} PASID {pasid}", number(t.tgid))
+            }
+            None => "others".into(),
+        };
+        let time = |pick: fn(&Summary) -> u64| optional_duration(&THEME, t.latency.as_ref().map(pick));
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "page requests of {who}: {} answered, {} refused, {} not matched; p50 {}, p99 {}, max {}",
+            t.groups,
+            t.refused,
+            t.unmatched,
+            time(|s| s.p50_ns),
+            time(|s| s.p99_ns),
+            time(|s| s.max_ns),
         );
     }
     out

@@ -121,6 +121,13 @@ fn takes(select: &Selection, model: &Model, event: &Event) -> bool {
             Some(wq) if select.pids.is_empty() => select.takes(None, event.device.id, wq),
             _ => select.takes_device(event.device.id),
         },
+        Event::PageRequest(request) => {
+            select.is_all()
+                || model.processes().any(|process| {
+                    Some(process.context.pasid) == request.pasid
+                        && select.takes(process.tgid, process.context.device.id, process.context.wq)
+                })
+        }
         Event::Interrupt(interrupt) => {
             select.is_all() || (interrupt.swerror.is_some() && select.takes_device(interrupt.device.id))
         }

@@ -123,6 +123,29 @@ fn batches_have_a_line_each() {
 }
 
 #[test]
+fn page_requests_have_a_line_each_and_their_latency_beside_the_faults() {
+    let events = file(&script::page_requests());
+    let output = run(&["trace", "--events", path(&events), "--pid", "1201"]);
+    let stdout = text(&output.stdout);
+    let asked: Vec<_> =
+        stdout.lines().filter(|line| line.contains(" PASID 3 ") && line.contains("page")).collect();
+    assert_eq!(asked.len(), 40);
+    insta::assert_snapshot!([asked[0], asked[7], asked[9]].join("\n"));
+    let other = run(&["trace", "--events", path(&events), "--pid", "1388"]);
+    assert!(!text(&other.stdout).contains("asked for page"));
+    let stat = run(&["stat", "--events", path(&events)]);
+    let stat = text(&stat.stdout);
+    let line = stat.lines().rfind(|line| line.starts_with("page requests of"));
+    insta::assert_snapshot!("page_requests_stat", line.unwrap_or_default());
+    let json = run(&["stat", "--json", "--events", path(&events)]);
+    let Some(Body::Summary(summary)) = lines(&json.stdout).pop().map(|line| line.body) else {
+        panic!("no summary")
+    };
+    let [totals] = summary.page_requests[..] else { panic!("{:?}", summary.page_requests) };
+    assert_eq!((totals.tgid, totals.groups, totals.refused, totals.unmatched), (Some(1201), 40, 1, 1));
+}
+
+#[test]
 fn stat_text() {
     let events = file(&script::busy(2));
     let output = run(&["stat", "--events", path(&events)]);

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
-use dsascope_common::hw::event_log::EntryHeader;
+use dsascope_common::hw::{event_log::EntryHeader, page_request};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,7 @@ pub enum Event {
     Open(Open),
     Release(Release),
     Driver(DriverEvent),
+    PageRequest(PageRequest),
     Hole(Hole),
     Snapshot(Box<Snapshot>),
     /// Time passes; rates and deadlines move.
@@ -179,6 +180,61 @@ impl Interrupt {
     }
 }
 
+/// The IOMMU's answer to a group of page requests: how a page is brought in where a WQ's page requests are on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PageRequest {
+    /// When the response was given.
+    pub at_ns: u64,
+    pub cpu: u16,
+    #[schemars(with = "String")]
+    pub device: DeviceId,
+    /// Null: asked without one, for no process.
+    pub pasid: Option<u32>,
+    /// Page request group index; reused by the device.
+    pub group: u16,
+    /// The response code: 0 success, 1 invalid request, 15 failure.
+    pub code: u8,
+    /// What was asked for; null when the response was seen before it, or records were lost between the two.
+    pub request: Option<Asked>,
+}
+
+/// A group of page requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Asked {
+    /// When the IOMMU's driver had handed on the last request of the group.
+    pub at_ns: u64,
+    /// Requests in the group.
+    pub pages: u32,
+    /// Page of the first.
+    pub address: u64,
+    /// One of them is for writing.
+    pub write: bool,
+}
+
+impl PageRequest {
+    /// From the request to its response.
+    #[must_use]
+    pub fn service_ns(&self) -> Option<u64> {
+        self.at_ns.checked_sub(self.request?.at_ns)
+    }
+
+    #[must_use]
+    pub const fn granted(&self) -> bool {
+        self.code == page_request::SUCCESS
+    }
+
+    /// The response in a word.
+    #[must_use]
+    pub const fn answer(&self) -> &'static str {
+        match self.code {
+            page_request::SUCCESS => "granted",
+            page_request::INVALID => "no such page",
+            page_request::FAILURE => "failure",
+            _ => "unknown answer",
+        }
+    }
+}
+
 /// A process has a WQ open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Open {
@@ -248,8 +304,10 @@ pub enum HoleKind {
     QueueMissing,
     /// A fault was queued, or ended, whose start was not seen.
     StartMissing,
-    /// The table of faults in flight was full; the oldest was given up.
+    /// The table of faults or page requests in flight was full; the oldest was given up.
     Evicted,
+    /// A group of page requests came again, or waited too long, and its response was not seen.
+    ResponseMissing,
     /// A record that could not be decoded.
     Undecodable,
     /// The queue between the ring reader and the view was full.
@@ -265,6 +323,7 @@ impl HoleKind {
             Self::QueueMissing => "queue missing",
             Self::StartMissing => "start missing",
             Self::Evicted => "evicted",
+            Self::ResponseMissing => "response missing",
             Self::Undecodable => "undecodable",
             Self::ChannelFull => "channel full",
         }

@@ -14,12 +14,12 @@ use crate::decode::text::{Decoded, Item};
 use crate::decode::{SoftwareError, operation, status};
 use crate::event::{
     Comm, Command, Context, ContextTotals, DriverEvent, Durations, Event, Fault, Happening, Hole, HoleKind,
-    Interrupt, Open, ProgramStats, Release, SessionInfo, WqConfig,
+    Interrupt, Open, PageRequest, ProgramStats, Release, SessionInfo, WqConfig,
 };
 use crate::findings::{Finding, FindingKind};
 use crate::hist::{StageHistograms, Summary};
 use crate::ledger::{Balance, Ledger};
-use crate::model::{Batch, BatchTotals, Counts, EventLogAdvice, Model};
+use crate::model::{Batch, BatchTotals, Counts, EventLogAdvice, Model, PageRequestTotals};
 use crate::probe::Hook;
 use crate::stages::Stage;
 
@@ -45,6 +45,7 @@ pub enum Body {
     Open(Open),
     Release(Release),
     Driver(Box<DriverLine>),
+    PageRequest(PageRequest),
     Hole(Hole),
     /// A batch ended, as far as its entries tell; or was open when tracing ended.
     Batch(Box<BatchLine>),
@@ -172,6 +173,9 @@ pub struct StatLine {
     /// What went wrong without anybody being told, since tracing began: docs/findings.md.
     #[serde(default)]
     pub findings: Vec<Finding>,
+    /// Page requests by process since tracing began, with `--page-requests`.
+    #[serde(default)]
+    pub page_requests: Vec<PageRequestTotals>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -220,6 +224,8 @@ pub struct SummaryLine {
     /// Findings that could not be made, because a hook that they need was not attached.
     #[serde(default)]
     pub findings_unobserved: Vec<FindingKind>,
+    #[serde(default)]
+    pub page_requests: Vec<PageRequestTotals>,
     /// Only what this names is in `contexts`; null: nothing was left out. The other figures are of the whole.
     #[serde(default)]
     pub selection: Option<String>,
@@ -255,6 +261,7 @@ impl Line {
             Event::Open(open) => Body::Open(open.clone()),
             Event::Release(release) => Body::Release(*release),
             Event::Driver(event) => Body::Driver(Box::new(DriverLine::new(event, model))),
+            Event::PageRequest(request) => Body::PageRequest(*request),
             Event::Hole(hole) => Body::Hole(*hole),
             Event::Snapshot(_) | Event::Tick { .. } => return None,
         };
@@ -271,6 +278,7 @@ impl Line {
             Body::Open(open) => Event::Open(open),
             Body::Release(release) => Event::Release(release),
             Body::Driver(line) => Event::Driver(line.event),
+            Body::PageRequest(request) => Event::PageRequest(request),
             Body::Hole(hole) => Event::Hole(hole),
             Body::Batch(_)
             | Body::Stat(_)
@@ -427,6 +435,7 @@ pub fn stat(model: &mut Model) -> Line {
         batches: *model.batches().totals(),
         event_logs: model.event_logs().collect(),
         findings: model.findings(),
+        page_requests: model.page_requests().totals().collect(),
     })))
 }
 
@@ -472,6 +481,7 @@ pub fn summary(model: &Model) -> Line {
         event_logs: model.event_logs().collect(),
         findings: model.findings(),
         findings_unobserved: model.findings_unobserved(),
+        page_requests: model.page_requests().totals().collect(),
         selection: None,
     })))
 }

@@ -23,11 +23,23 @@ pub struct ByKind {
     /// Commands, halts, resets and warnings.
     #[serde(default)]
     pub driver: u64,
+    #[serde(default)]
+    pub page_request: u64,
+    #[serde(default)]
+    pub page_response: u64,
 }
 
 impl ByKind {
-    pub const KINDS: [u16; 6] =
-        [kind::FAULT, kind::INTERRUPT, kind::OPEN, kind::RELEASE, kind::STAGE, kind::DRIVER];
+    pub const KINDS: [u16; 8] = [
+        kind::FAULT,
+        kind::INTERRUPT,
+        kind::OPEN,
+        kind::RELEASE,
+        kind::STAGE,
+        kind::DRIVER,
+        kind::PAGE_REQUEST,
+        kind::PAGE_RESPONSE,
+    ];
 
     /// Count of one of [`kind`]; 0 for a kind that does not exist.
     #[must_use]
@@ -56,6 +68,8 @@ impl ByKind {
             kind::RELEASE => Some(&mut self.release),
             kind::STAGE => Some(&mut self.stage),
             kind::DRIVER => Some(&mut self.driver),
+            kind::PAGE_REQUEST => Some(&mut self.page_request),
+            kind::PAGE_RESPONSE => Some(&mut self.page_response),
             _ => None,
         }
     }

@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod model;
 pub mod name;
+pub mod page_request;
 pub mod probe;
 pub mod rate;
 pub mod record;

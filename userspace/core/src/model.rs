@@ -10,6 +10,7 @@ mod count;
 mod driver;
 pub mod event_log;
 mod findings;
+pub mod page_requests;
 mod recent;
 mod row;
 
@@ -29,6 +30,7 @@ pub use batches::{BatchTotals, Batches};
 pub use count::{Counts, Exact};
 pub use event_log::{EventLog, EventLogAdvice};
 use findings::Findings;
+pub use page_requests::{PageRequestTotals, PageRequests};
 use recent::push_bounded;
 pub use row::{Delivery, Device, Process, Wq};
 
@@ -127,6 +129,7 @@ pub struct Model {
     recent_driver_events: VecDeque<DriverEvent>,
     batches: Batches,
     findings: Findings,
+    page_requests: PageRequests,
     ledger: Ledger,
     snapshot: Option<Snapshot>,
     interval: Interval,
@@ -148,6 +151,10 @@ impl Model {
             Event::Open(open) => self.open(open),
             Event::Release(release) => self.release(release),
             Event::Driver(event) => self.driver(event),
+            Event::PageRequest(request) => {
+                self.advance(request.at_ns);
+                self.page_requests.add(request);
+            }
             Event::Hole(hole) => self.hole(hole),
             Event::Snapshot(snapshot) => self.take_snapshot(snapshot),
             Event::Tick { now_ns } => self.pass(*now_ns),
@@ -363,6 +370,11 @@ impl Model {
     }
 
     #[must_use]
+    pub const fn page_requests(&self) -> &PageRequests {
+        &self.page_requests
+    }
+
+    #[must_use]
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger
     }
@@ -478,6 +490,7 @@ impl Model {
 
     fn open(&mut self, open: &Open) {
         self.advance(open.at_ns);
+        self.page_requests.open(open);
         let row = self.row(open.context);
         if row.context.is_other() {
             return;
@@ -506,7 +519,9 @@ impl Model {
 
     fn hole(&mut self, hole: &Hole) {
         self.advance(hole.at_ns);
-        self.batches.lost();
+        if hole.what != HoleKind::ResponseMissing {
+            self.batches.lost();
+        }
         *self.holes.entry(hole.what).or_default() += hole.count;
         self.interval.holes += hole.count;
         let before = self.ledger.lost();

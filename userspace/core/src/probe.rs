@@ -51,6 +51,8 @@ hooks! {
     ReleaseDrain = RELEASE_DRAIN, "release drain", "the wait for its queued faults";
     ReleaseCounters = RELEASE_COUNTERS, "release counters", "the driver's counters at the end";
     ReleaseEnd = RELEASE_END, "release end", "end of the close";
+    PageRequest = PAGE_REQUEST, "page request", "a device asks the IOMMU for a page";
+    PageResponse = PAGE_RESPONSE, "page response", "the IOMMU's answer";
     CommandStart = COMMAND_START, "command start", "an administrative command is given";
     CommandEnd = COMMAND_END, "command end", "its status, and a WQ's configuration";
     HaltSoftware = HALT_SOFTWARE, "halt software", "a halt that the driver answers with the reset command";
@@ -62,10 +64,10 @@ hooks! {
 }
 
 impl Hook {
-    /// Whether the totals of faults rest on it; the others tell of devices.
+    /// Whether the totals of faults rest on it; the others tell of devices and of page requests.
     #[must_use]
     pub const fn is_of_faults(self) -> bool {
-        self.index() < hook::COMMAND_START
+        self.index() < hook::PAGE_REQUEST
     }
 }
 

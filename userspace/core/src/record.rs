@@ -13,6 +13,7 @@ use crate::event::{
     Interrupt, Marks, Open, Release, StageTimes,
 };
 use crate::fault::StageJoiner;
+use crate::page_request::{Origin, PageRequestJoiner};
 
 /// A record of the ring, checked for length and kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub enum Record {
     Interrupt(wire::InterruptRecord),
     Open(wire::OpenRecord),
     Release(wire::ReleaseRecord),
+    PageRequest(wire::PageRequestRecord),
+    PageResponse(wire::PageResponseRecord),
     /// A stage, with bytes (queued, copy start) or without.
     Stage(wire::StageRecord, Option<[u8; 96]>),
     Driver(wire::DriverRecord),
@@ -62,6 +65,8 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
         kind::INTERRUPT => Record::Interrupt(read(bytes, kind::INTERRUPT)?),
         kind::OPEN => Record::Open(read(bytes, kind::OPEN)?),
         kind::RELEASE => Record::Release(read(bytes, kind::RELEASE)?),
+        kind::PAGE_REQUEST => Record::PageRequest(read(bytes, kind::PAGE_REQUEST)?),
+        kind::PAGE_RESPONSE => Record::PageResponse(read(bytes, kind::PAGE_RESPONSE)?),
         kind::STAGE => {
             let found = bytes.len();
             let (stage, payload) = if found == size_of::<wire::StagePayload>() {
@@ -97,6 +102,8 @@ impl Record {
             Self::Interrupt(r) => &r.header,
             Self::Open(r) => &r.header,
             Self::Release(r) => &r.header,
+            Self::PageRequest(r) => &r.header,
+            Self::PageResponse(r) => &r.header,
             Self::Stage(r, _) => &r.header,
             Self::Driver(r) => &r.header,
         }
@@ -163,6 +170,7 @@ pub struct RingDecoder {
     lost: Vec<u32>,
     kinds: Vec<DeviceId>,
     joiner: StageJoiner,
+    pages: PageRequestJoiner,
     received: ByKind,
     undecodable: u64,
 }
@@ -175,6 +183,7 @@ impl RingDecoder {
             lost: Vec::new(),
             kinds: devices.to_vec(),
             joiner: StageJoiner::default(),
+            pages: PageRequestJoiner::default(),
             received: ByKind::default(),
             undecodable: 0,
         }
@@ -213,6 +222,7 @@ impl RingDecoder {
             let what = HoleKind::RingLost { cpu: header.cpu };
             out(Event::Hole(Hole { at_ns: header.time_ns, what, count: u64::from(lost) }));
             self.joiner.lost_on(header.cpu, header.time_ns, &mut out);
+            self.pages.lost(header.time_ns);
         }
         match record {
             Record::Fault(r) => {
@@ -256,6 +266,14 @@ impl RingDecoder {
                 file: r.file,
                 skipped: r.skipped,
             })),
+            Record::PageRequest(r) => {
+                let origin = self.origin(&r.header, r.device);
+                self.pages.request(origin, &r.request, &mut out);
+            }
+            Record::PageResponse(r) => {
+                let origin = self.origin(&r.header, r.device);
+                self.pages.response(origin, &r.response, &mut out);
+            }
             Record::Stage(stage, payload) => {
                 self.learn(DeviceId::new(DeviceKind::from_wire(stage.device_type), stage.context.device));
                 self.joiner.push(&stage, payload.as_ref(), &mut out);
@@ -270,14 +288,16 @@ impl RingDecoder {
         Ok(())
     }
 
-    /// Time passes: stages that never came become holes.
+    /// Time passes: stages and responses that never came become holes.
     pub fn tick(&mut self, now_ns: u64, mut out: impl FnMut(Event)) {
         self.joiner.expire(now_ns, &mut out);
+        self.pages.expire(now_ns, &mut out);
     }
 
     /// Tracing ends: whatever is still in flight becomes a hole.
     pub fn finish(&mut self, now_ns: u64, mut out: impl FnMut(Event)) {
         self.joiner.finish(now_ns, &mut out);
+        self.pages.finish(now_ns, &mut out);
     }
 
     /// Records taken so far, by kind.
@@ -289,6 +309,11 @@ impl RingDecoder {
     #[must_use]
     pub const fn undecodable(&self) -> u64 {
         self.undecodable
+    }
+
+    fn origin(&self, header: &wire::RecordHeader, device: u16) -> Origin {
+        let device = DeviceId::new(self.kind_of(device), device);
+        Origin { at_ns: header.time_ns, cpu: header.cpu, device }
     }
 
     fn lost_step(&mut self, header: &wire::RecordHeader) -> u32 {

@@ -101,8 +101,11 @@ struct Site {
     tracepoint: Option<(&'static str, &'static str)>,
     /// What [`Attach::Auto`] tries, best first.
     ways: &'static [How],
+    /// Only where page requests are to be followed.
+    page_requests: bool,
 }
 
+const INTEL_IOMMU: &str = "intel_iommu";
 const WORKQUEUE: &str = "workqueue";
 /// Interrupt threads have one real-time priority and do not preempt each other.
 const INTERRUPT: &[How] = &[How::Fentry, How::Kprobe];
@@ -117,6 +120,7 @@ const fn entry(hook: Hook, function: &'static str, program: &'static str) -> Sit
         program,
         tracepoint: None,
         ways: &[How::Kprobe, How::Fentry],
+        page_requests: false,
     }
 }
 
@@ -167,6 +171,19 @@ const SITES: &[Site] = &[
     entry(Hook::ResetStart, "idxd_reset_prepare", "reset_start"),
     // No fentry for a function of variable arguments.
     Site { in_kernel: true, ways: &[How::Kprobe], ..entry(Hook::Warning, "_dev_warn", "warning") },
+    Site {
+        page_requests: true,
+        tracepoint: Some((INTEL_IOMMU, "qi_submit")),
+        // Under a spinlock with interrupts off.
+        ways: &[How::Btf, How::Tracepoint],
+        ..entry(Hook::PageResponse, "", "page_response")
+    },
+    Site {
+        page_requests: true,
+        tracepoint: Some((INTEL_IOMMU, "prq_report")),
+        ways: &[How::Tracepoint, How::Btf],
+        ..entry(Hook::PageRequest, "", "page_request")
+    },
 ];
 
 /// Names that [`Layout`] must be asked for: driver functions, kernel functions, tracepoints.
@@ -256,10 +273,11 @@ pub(crate) fn attach_all(
     object: &Loaded,
     host: &Host<'_>,
     allowed: Attach,
+    page_requests: bool,
 ) -> Result<(Vec<Attached>, Vec<Verdict>), ProbeError> {
     let mut attached = Vec::new();
     let mut verdicts = Vec::new();
-    for site in SITES {
+    for site in SITES.iter().filter(|site| page_requests || !site.page_requests) {
         let began = Instant::now();
         let state = match attach_site(object, host, allowed, site)? {
             Ok((program, by)) => {
@@ -387,9 +405,13 @@ fn attach_tracepoint(
     event: &str,
     name: &str,
 ) -> Result<(OwnedFd, Link), Failure> {
-    let layout = ["TP_QUEUE_FUNCTION", "TP_START_FUNCTION", "TP_END_FUNCTION"];
+    let layout: &[&str] = match event {
+        "prq_report" => &["TP_PRQ_DW0", "TP_PRQ_DW1"],
+        "qi_submit" => &["TP_QI_QW0", "TP_QI_QW1"],
+        _ => &["TP_QUEUE_FUNCTION", "TP_START_FUNCTION", "TP_END_FUNCTION"],
+    };
     if !layout.iter().all(|global| host.layout.has(global)) {
-        return Err(Failure::Absent("the workqueue tracepoints' layout is not in BTF".into()));
+        return Err(Failure::Absent(format!("the layout of {event} is not in BTF")));
     }
     let id = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
         .iter()

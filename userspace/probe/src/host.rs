@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use dsascope_core::event::{DeviceInfo, DriverInfo, WqInfo};
+use dsascope_core::event::{DeviceId, DeviceInfo, DriverInfo, WqInfo};
 
 /// Facts about this machine; the judgement on them is `doctor`'s.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +51,21 @@ fn flag(path: impl AsRef<Path>) -> Option<bool> {
 
 fn hex(path: impl AsRef<Path>) -> Option<u64> {
     u64::from_str_radix(text(path)?.trim_start_matches("0x"), 16).ok()
+}
+
+/// What a device's PCI requests are signed with: bus, device and function. `None`: sysfs does not show its PCI function.
+#[must_use]
+pub fn requester(device: DeviceId) -> Option<u16> {
+    let path = fs::canonicalize(Path::new(DEVICES).join(device.to_string())).ok()?;
+    path.ancestors().skip(1).find_map(|p| requester_of(p.file_name()?.to_str()?))
+}
+
+/// Of a PCI address: `0000:6a:01.0` is 0x6a08.
+fn requester_of(address: &str) -> Option<u16> {
+    let mut parts = address.split([':', '.']);
+    let mut part = || u16::from_str_radix(parts.next()?, 16).ok();
+    let (_segment, bus, slot, function) = (part()?, part()?, part()?, part()?);
+    (bus < 256 && slot < 32 && function < 8 && address.len() >= 12).then_some(bus << 8 | slot << 3 | function)
 }
 
 /// Names in a directory, sorted; empty when it cannot be read.

@@ -48,6 +48,10 @@ const OPTIONAL: &[&str] = &[
     "DEV_DRIVER",
     "DEV_DRIVER_DATA",
     "DRIVER_NAME",
+    "TP_PRQ_DW0",
+    "TP_PRQ_DW1",
+    "TP_QI_QW0",
+    "TP_QI_QW1",
 ];
 
 /// One kernel's answers.

@@ -41,13 +41,22 @@ pub struct Options {
     pub pending: u32,
     /// One record a stage instead of one a fault; for measurement.
     pub stages: bool,
+    /// Follow page requests as well.
+    pub page_requests: bool,
     /// Log from the programs through aya-log.
     pub verbose: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { attach: Attach::Auto, ring_bytes: 4 << 20, pending: 16384, stages: false, verbose: false }
+        Self {
+            attach: Attach::Auto,
+            ring_bytes: 4 << 20,
+            pending: 16384,
+            stages: false,
+            page_requests: false,
+            verbose: false,
+        }
     }
 }
 
@@ -417,9 +426,15 @@ fn prepare(
         object.take_map(name::SESSIONS)?.try_into().map_err(|e| map_error(name::SESSIONS, "open", e))?;
     let other = OTHER_CONTEXT.as_bytes().first_chunk().copied().unwrap_or([0xff; CONTEXT_BYTES]);
     totals.insert(other, [0; TOTALS_BYTES], 0).map_err(|e| map_error(name::TOTALS, "insert", e))?;
+    // Kept until the programs that use it are loaded.
+    let _requesters = options.page_requests.then(|| name_requesters(&mut object, host)).transpose()?;
     let existing = record_existing(&object, layout, host, &mut totals, &mut sessions)?;
-    let (attached, verdicts) =
-        hooks::attach_all(&object, &hooks::Host { layout, module_btf }, options.attach)?;
+    let (attached, verdicts) = hooks::attach_all(
+        &object,
+        &hooks::Host { layout, module_btf },
+        options.attach,
+        options.page_requests,
+    )?;
     Ok(Prepared {
         attached,
         verdicts,
@@ -431,6 +446,21 @@ fn prepare(
         totals,
         existing,
     })
+}
+
+/// Tells the programs which requester is which device.
+fn name_requesters(object: &mut Loaded, host: &Host) -> Result<HashMap<MapData, u32, u32>, ProbeError> {
+    let mut requesters: HashMap<MapData, u32, u32> =
+        object.take_map(name::REQUESTERS)?.try_into().map_err(|e| map_error(name::REQUESTERS, "open", e))?;
+    for device in host.devices.iter().map(|d| d.device) {
+        match host::requester(device) {
+            Some(requester) => requesters
+                .insert(u32::from(requester), u32::from(device.id), 0)
+                .map_err(|e| map_error(name::REQUESTERS, "insert", e))?,
+            None => log::warn!("{device} has no PCI address in sysfs: its page requests are not followed"),
+        }
+    }
+    Ok(requesters)
 }
 
 /// Files that are open already: sysfs knows WQ and thread, the task iterator knows each process's PASID.

@@ -194,7 +194,37 @@ pub(crate) unsafe fn load_u8(address: u64) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
+
+    #[test]
+    fn pages_go_and_come_back_one_by_one_with_their_content() {
+        const PAGES: usize = 3;
+        let file = memory_file(PAGES * PAGE).unwrap();
+        let map = || Mapping::of_file(&file, PAGES * PAGE, libc::PROT_READ | libc::PROT_WRITE, true).unwrap();
+        let (target, watch) = (map(), map());
+        let middle = target.address() + PAGE as u64;
+        // SAFETY: all in the mappings above, which are shared and of a file.
+        unsafe { store_u64(middle, 7) };
+        let present = || {
+            let pagemap = File::open("/proc/self/pagemap").unwrap();
+            let mut entry = [0; 8];
+            [0, 1, 2].map(|page| {
+                pagemap.read_exact_at(&mut entry, 8 * (target.address() / PAGE as u64 + page)).unwrap();
+                u64::from_ne_bytes(entry) >> 63 == 1
+            })
+        };
+        assert_eq!(present(), [true; PAGES]);
+        // SAFETY: as above.
+        unsafe { forget_pages(target.address(), PAGES * PAGE).unwrap() };
+        assert_eq!(present(), [false; PAGES]);
+        // SAFETY: as above; any byte of the page names it.
+        unsafe { bring_page(middle + 5) };
+        assert_eq!(present(), [false, true, false]);
+        // SAFETY: as above.
+        assert_eq!(unsafe { load_u64(watch.address() + PAGE as u64) }, 7);
+    }
 
     #[test]
     fn what_a_descriptor_names_lies_in_one_region() {

@@ -75,6 +75,19 @@ fn failing() {
 }
 
 #[test]
+fn page_requests_stand_below_the_stages_of_their_process() {
+    let size = (120, 40);
+    let mut app = app(UNICODE, size, script::page_requests());
+    press(&mut app, [KeyCode::Down]);
+    let shown = screen(&app, size);
+    assert!(shown.contains("page req"), "{shown}");
+    insta::assert_snapshot!(shown);
+    // Beside it, a process that asked for none.
+    press(&mut app, [KeyCode::Down]);
+    assert!(!screen(&app, size).contains("page req"));
+}
+
+#[test]
 fn before_the_session_is_known() {
     insta::assert_snapshot!(screen(&app(UNICODE, (80, 24), vec![]), (80, 24)));
 }

@@ -22,6 +22,7 @@ use dsascope_testbed::truth::{self, BlockCause, DropReason, Event};
 use serde::{Deserialize, Serialize};
 
 use super::driver::DeviceActs;
+use super::pages::Pages;
 use crate::session::Outcome;
 use crate::test::report;
 
@@ -51,6 +52,7 @@ pub struct Books {
     pub kernel: KernelReport,
     /// What the devices did besides serving descriptors, by name.
     pub acts: BTreeMap<String, DeviceActs>,
+    pub pages: Pages,
 }
 
 /// A process' own account.
@@ -87,6 +89,9 @@ pub struct DeviceAccount {
     pub refused: u64,
     /// Not accepted by a shared WQ at its threshold, and told so.
     pub retries: u64,
+    /// When the first was accepted, and when the end of the last was told.
+    pub first_ns: Option<u64>,
+    pub last_ns: u64,
 }
 
 /// Waits of a device's engines, during which these serve nobody.
@@ -112,6 +117,12 @@ pub struct LoggedBatch {
 impl DeviceAccount {
     pub fn faults(&self) -> u64 {
         self.faults.values().sum()
+    }
+
+    /// Descriptors from the first's start to the last's end.
+    pub fn per_s(&self) -> Option<f64> {
+        let ns = self.last_ns.checked_sub(self.first_ns?).filter(|ns| *ns > 0)?;
+        Some(self.descriptors as f64 * 1e9 / ns as f64)
     }
 }
 
@@ -206,6 +217,7 @@ impl Books {
         Ok(Self {
             device: device_accounts(truth),
             blocked: blocked(truth),
+            pages: Pages::read(truth),
             tracer,
             driver: report(outcome, SYSFS)?,
             processes: processes
@@ -299,6 +311,7 @@ fn device_accounts(lines: &[truth::Line]) -> BTreeMap<Key, DeviceAccount> {
         }
     }
     for line in lines {
+        let now_ns = line.time_ns;
         match &line.event {
             Event::BatchEnd {
                 device,
@@ -323,7 +336,11 @@ fn device_accounts(lines: &[truth::Line]) -> BTreeMap<Key, DeviceAccount> {
                     at(device, *wq, *pasid, &mut |account| account.batches.push(batch.clone()));
                 }
             }
+            Event::CompletionRecord { device, wq, pasid: Some(pasid), .. } => {
+                at(device, *wq, *pasid, &mut |account| account.last_ns = now_ns);
+            }
             Event::EventLogEntry { device, wq, pasid, error, operation, raw, .. } => {
+                at(device, *wq, *pasid, &mut |account| account.last_ns = now_ns);
                 at(device, *wq, *pasid, &mut |account| match error & STATUS_MASK {
                     handed_over @ (CRA_XLAT | BATCH_EVL_ERR | DRAIN_EVL) => {
                         *account.faults.entry(handed_over).or_default() += 1;
@@ -334,7 +351,10 @@ fn device_accounts(lines: &[truth::Line]) -> BTreeMap<Key, DeviceAccount> {
                 });
             }
             Event::Descriptor { device, wq, pasid: Some(pasid), batch_index: None, .. } => {
-                at(device, *wq, *pasid, &mut |account| account.descriptors += 1);
+                at(device, *wq, *pasid, &mut |account| {
+                    account.descriptors += 1;
+                    account.first_ns.get_or_insert(now_ns);
+                });
             }
             Event::Dropped {
                 device,

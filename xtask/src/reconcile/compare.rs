@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dsascope_common::hw::completion::status::{BATCH_EVL_ERR, CRA_XLAT, DRAIN_EVL};
-use dsascope_core::event::Hook;
+use dsascope_core::event::{Fault, Hook};
 use dsascope_core::json::SummaryContext;
 use dsascope_core::ledger::ByKind;
 use dsascope_guest::scenario::Submission;
@@ -14,7 +14,7 @@ use dsascope_testbed::truth::BlockCause;
 use serde::Serialize;
 
 use super::books::{Account, Blocked, Books, DeviceAccount, Key, Process, Tracer, of_context};
-use super::{batches, deep, driver};
+use super::{batches, deep, driver, pages};
 
 /// Exit codes of dsascope: all well, and records were lost.
 const TRACER_OK: i32 = 0;
@@ -61,6 +61,8 @@ pub enum Rule {
     Batches,
     /// The times of a fault's stages stand in order.
     Order,
+    /// The devices' page requests = what dsascope's programs saw = answered + lost responses; no latency is longer than an engine's wait.
+    PageRequests,
     /// Seen = sent + lost and received = sent, for every kind of record.
     Ledger,
     /// dsascope's own judgement and exit code.
@@ -109,6 +111,10 @@ pub struct Row {
     pub driver_faults: Option<u64>,
     pub driver_failures: Option<u64>,
     pub driver_source: Source,
+    /// Descriptors a second, by the device.
+    pub descriptors_per_s: Option<f64>,
+    /// Faults a second, by dsascope; where it wrote each.
+    pub faults_per_s: Option<f64>,
     pub workload_faults: Option<u64>,
     pub workload_delivered: Option<u64>,
     pub workload_failed: Option<u64>,
@@ -119,6 +125,7 @@ pub struct Row {
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Comparison {
     pub rows: Vec<Row>,
+    pub page_requests: Vec<pages::Row>,
     /// Of the run as a whole.
     pub differences: Vec<Difference>,
     /// Defects of the driver that are known and do not count.
@@ -210,8 +217,10 @@ pub fn compare(books: &Books) -> Comparison {
         let process = take_process(&mut row, books, &contexts, account.is_some());
         take_driver(&mut row, books, process, &contexts);
         rules(&mut row, account, device, &contexts, process);
+        row.descriptors_per_s = device.per_s();
         if let Some(deep) = &mut deep {
             let faults = deep.remove(&key).unwrap_or_default();
+            row.faults_per_s = per_s(&faults);
             let missing = if process.is_some_and(|process| process.halted) {
                 row.device_faults.saturating_sub(row.received.unwrap_or(0))
             } else {
@@ -238,7 +247,17 @@ pub fn compare(books: &Books) -> Comparison {
     }
     absent_processes(books, &mut comparison);
     leaked(books, &mut comparison);
+    let (page_requests, differences) = pages::compare(&books.pages, account, &books.processes);
+    comparison.page_requests = page_requests;
+    comparison.differences.extend(differences);
     comparison
+}
+
+/// From the first to the last.
+fn per_s(faults: &[&Fault]) -> Option<f64> {
+    let times = || faults.iter().map(|fault| fault.at_ns);
+    let ns = times().max()?.checked_sub(times().min()?).filter(|ns| *ns > 0)?;
+    Some((faults.len() - 1) as f64 * 1e9 / ns as f64)
 }
 
 /// Sums over the times that the process opened the WQ.

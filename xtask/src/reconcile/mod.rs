@@ -8,6 +8,7 @@ pub mod books;
 pub mod compare;
 mod deep;
 pub mod driver;
+mod pages;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -246,10 +247,14 @@ pub fn reconcile(
     scenario.tracer.ring_bytes = options.ring_bytes.or(scenario.tracer.ring_bytes);
     let command = if deep { "trace" } else { "stat" };
     let attach = options.attach.name()?;
-    let tracer = [&format!("{PROGRAMS}/{TRACER}"), command, "--json", "--attach", &attach];
+    let mut tracer =
+        vec![format!("{PROGRAMS}/{TRACER}"), command.into(), "--json".into(), "--attach".into(), attach];
+    if scenario.devices.iter().flat_map(|device| &device.work_queues).any(|wq| wq.page_requests) {
+        tracer.push("--page-requests".into());
+    }
     let truth = guest.truth()?.to_owned();
     let (_, offset) = books::truth_since(&truth, std::fs::metadata(&truth).map_or(0, |meta| meta.len()))?;
-    let outcome = guest.scenario(&scenario, Some(&tracer.map(ToString::to_string)))?;
+    let outcome = guest.scenario(&scenario, Some(&tracer))?;
     guest::keep(keep, &scenario, &outcome)?;
     guest.truth()?;
     let (lines, _) = books::truth_since(&truth, offset)?;

@@ -5,11 +5,13 @@
 
 use std::fmt::Write;
 
+use dsascope_core::model::PageRequestTotals;
 use dsascope_testbed::truth::BlockCause;
 
 use super::compare::{Comparison, Row, Source};
+use super::pages;
 
-const TITLES: [&str; 17] = [
+const TITLES: [&str; 19] = [
     "WQ",
     "PASID",
     "PID",
@@ -26,12 +28,14 @@ const TITLES: [&str; 17] = [
     "COUNTED",
     "DRIVER",
     "WORKLOAD",
+    "DESCR/S",
+    "FAULTS/S",
     "",
 ];
 /// Columns of text; the others are numbers and stand right.
-const TEXT: [bool; 17] = [
+const TEXT: [bool; 19] = [
     true, false, false, true, false, false, false, false, false, false, false, false, false, false, false,
-    false, true,
+    false, false, false, true,
 ];
 
 /// One scenario, under a line with its name.
@@ -39,6 +43,9 @@ pub fn scenario(name: &str, seconds: f64, comparison: &Comparison) -> String {
     let mut out = format!("\n{name} ({seconds:.1} s{})\n", remarks(comparison));
     let rows: Vec<_> = comparison.rows.iter().map(cells).collect();
     out += &aligned(&TITLES.map(str::to_owned), &TEXT, &rows);
+    for row in &comparison.page_requests {
+        out += &page_requests(row);
+    }
     for (device, causes) in &comparison.blocked {
         for (cause, blocked) in causes {
             let _ = writeln!(
@@ -68,6 +75,27 @@ const fn words(cause: BlockCause) -> &'static str {
     }
 }
 
+fn page_requests(row: &pages::Row) -> String {
+    let (device, ms) = (row.device, |ns: u64| ns as f64 / 1e6);
+    let mean = device.waits.sum_ns.checked_div(device.waits.times).map_or(0.0, ms);
+    let mut out = format!(
+        "page requests of PASID {}: {} by the device, {} refused, waits of {mean:.2} ms in the mean; ",
+        row.pasid, device.requests, device.refused
+    );
+    let _ = match &row.dsascope {
+        Some(PageRequestTotals { groups, unmatched, latency: Some(latency), .. }) => writeln!(
+            out,
+            "by dsascope {groups} answered, {unmatched} without latency, mean {:.2} ms, p50 {:.2} ms, p99 {:.2} ms",
+            ms(latency.mean_ns),
+            ms(latency.p50_ns),
+            ms(latency.p99_ns)
+        ),
+        Some(totals) => writeln!(out, "by dsascope {} answered, none with latency", totals.groups),
+        None => writeln!(out, "not by dsascope"),
+    };
+    out
+}
+
 fn remarks(comparison: &Comparison) -> String {
     let mut remarks = String::new();
     if comparison.deep {
@@ -84,6 +112,11 @@ fn remarks(comparison: &Comparison) -> String {
 
 fn cells(row: &Row) -> Vec<String> {
     let number = |value: Option<u64>| value.map_or_else(|| "-".to_owned(), |value| value.to_string());
+    let rate = |value: Option<f64>| match value {
+        Some(rate) if rate < 100.0 => format!("{rate:.1}"),
+        Some(rate) => format!("{rate:.0}"),
+        None => "-".to_owned(),
+    };
     // Faults and failures in one cell: `150/50`.
     let pair = |faults: Option<u64>, failures| format!("{}/{}", number(faults), number(failures));
     let driver = match row.driver_source {
@@ -108,6 +141,8 @@ fn cells(row: &Row) -> Vec<String> {
         pair(row.counted_faults, row.counted_failures),
         driver,
         pair(row.workload_faults, row.workload_failed),
+        rate(row.descriptors_per_s),
+        rate(row.faults_per_s),
         match (row.differences.is_empty(), row.driver_source) {
             (true, Source::NotReadable) => "exact, driver not read",
             (true, _) => "exact",
@@ -145,7 +180,7 @@ mod tests {
         let text = scenario("seed 1", 0.25, &comparison);
         let line: Vec<_> = text.lines().last().unwrap().split_whitespace().collect();
         assert_eq!(line[..6], ["wq3.2", "7", "-", "?", "4", "-"]);
-        assert_eq!(line[13..], ["-/-", "n/r", "-/-", "exact,", "driver", "not", "read"]);
+        assert_eq!(line[13..], ["-/-", "n/r", "-/-", "-", "-", "exact,", "driver", "not", "read"]);
     }
 
     #[test]

@@ -185,7 +185,7 @@ fn wq_check(device: &DeviceInfo, wq: &WqInfo) -> Check {
     words.extend(wq.size.map(|size| format!("size {size}")));
     words.push(match wq.prs_disable {
         Some(true) => "page requests off".into(),
-        Some(false) => "page requests on".into(),
+        Some(false) => "page requests on (--page-requests follows them)".into(),
         None => "page requests not switchable".into(),
     });
     if wq.block_on_fault == Some(true) {

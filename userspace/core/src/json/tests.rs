@@ -2,7 +2,7 @@ use std::num::NonZeroU64;
 
 use super::*;
 use crate::driver::{Command, DeviceState};
-use crate::event::{ByKind, CopyOutcome, DeviceInfo, KernelLedger, Snapshot, WqInfo};
+use crate::event::{Asked, ByKind, CopyOutcome, DeviceInfo, KernelLedger, Snapshot, WqInfo};
 use crate::model::Limits;
 use crate::probe::{Hook, Verdict, VerdictState};
 use crate::testing;
@@ -106,6 +106,15 @@ fn events() -> Vec<Event> {
             tid: 9,
             comm: Comm::new("irq/9-idxd-mi"),
             what: Happening::Warning { text: "Failed to service fault work.".into() },
+        }),
+        Event::PageRequest(PageRequest {
+            at_ns: 50_900,
+            cpu: 2,
+            device: context.device,
+            pasid: Some(5),
+            group: 17,
+            code: 0,
+            request: Some(Asked { at_ns: 50_600, pages: 1, address: 0x7f00_0000_1000, write: true }),
         }),
         Event::Hole(Hole { at_ns: 51_000, what: HoleKind::RingLost { cpu: 3 }, count: 2 }),
         Event::Release(Release {

@@ -92,7 +92,7 @@ fn the_kind_of_a_device_is_learned_or_unknown() {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u16..8, size in prop::sample::select(vec![15usize, 16, 64, 72, 80, 160, 208, 280, 299])) {
+    fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u16..10, size in prop::sample::select(vec![15usize, 16, 40, 64, 72, 80, 160, 208, 280, 299])) {
         let mut decoder = RingDecoder::new(&[]);
         let _ = decoder.push(&bytes, |_| {});
         // And with a plausible kind and length, so that the later checks are reached.
@@ -101,7 +101,7 @@ proptest! {
         bytes[..2].copy_from_slice(&kind.to_le_bytes());
         let mut count = 0;
         let result = decoder.push(&bytes, |_| count += 1);
-        let fits = matches!((kind, size), (1, 280) | (2 | 3, 72) | (4, 80) | (5, 64 | 160) | (7, 208));
+        let fits = matches!((kind, size), (1, 280) | (2 | 3, 72) | (4, 80) | (5, 64 | 160) | (6 | 8, 40) | (7, 208));
         prop_assert!(fits || result.is_err());
         prop_assert!(result.is_ok() || count > 0, "an undecodable record leaves a hole");
         decoder.finish(u64::MAX, |_| {});

@@ -1,6 +1,6 @@
 //! Latency of the selected row: a histogram of the chosen stage on a logarithmic axis, and the figures of every stage.
 
-use dsascope_core::hist::{Bar, StageHistograms};
+use dsascope_core::hist::{Bar, StageHistograms, Summary};
 use dsascope_core::stages::Stage;
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -8,6 +8,7 @@ use ratatui::text::{Line, Span};
 
 use crate::app::App;
 use crate::format::{count, duration};
+use crate::theme::Theme;
 
 /// Columns of the figures beside the histogram.
 const FIGURES_WIDTH: u16 = 45;
@@ -28,7 +29,11 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let title = format!("latency of {name}: {} time", app.stage().name());
     super::draw_rule(theme, frame, area, &title, "", false);
     let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
-    let Some(histograms) = histograms else {
+    let page_requests = process
+        .and_then(|process| app.shown().page_requests().of(process.context.pasid, process.tgid))
+        .and_then(|totals| totals.latency);
+    let no_faults = StageHistograms::default();
+    let Some(histograms) = histograms.or(page_requests.map(|_| &no_faults)) else {
         return draw_note(
             app,
             frame,
@@ -42,7 +47,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
         Some(latency) => draw_bars(app, frame, left, &latency.bars(BARS_PER_DECADE)),
         None => draw_note(app, frame, left, "nothing measured"),
     }
-    draw_figures(app, frame, right, histograms);
+    draw_figures(app, frame, right, histograms, page_requests);
 }
 
 fn draw_note(app: &App, frame: &mut Frame<'_>, area: Rect, text: &'static str) {
@@ -107,13 +112,20 @@ fn joined(bars: &[Bar], room: usize) -> Vec<Bar> {
     bars.chunks(group).map(join).collect()
 }
 
-/// p50, p90, p99, p99.9 and max of each stage; the chosen one is marked. The stages of the whole come last, where there is room.
-fn draw_figures(app: &App, frame: &mut Frame<'_>, area: Rect, histograms: &StageHistograms) {
+/// p50, p90, p99, p99.9 and max of each stage; the chosen one is marked. The stages of the whole come last, where there is room, and
+/// below them what the process' page requests took, the other way of bringing a page in.
+fn draw_figures(
+    app: &App,
+    frame: &mut Frame<'_>,
+    area: Rect,
+    histograms: &StageHistograms,
+    page_requests: Option<Summary>,
+) {
     let theme = app.theme();
     let titles = format!("{:11}{:>6} {:>6} {:>6} {:>6} {:>6}", "", "P50", "P90", "P99", "P99.9", "MAX");
     let mut lines = vec![Line::styled(titles, theme.columns())];
     // With little room the chosen stage comes first.
-    let room = usize::from(area.height.saturating_sub(1));
+    let room = usize::from(area.height.saturating_sub(1 + u16::from(page_requests.is_some())));
     let mut stages = Stage::ALL.to_vec();
     if room < stages.len() {
         stages.rotate_left(app.stage().index());
@@ -122,17 +134,23 @@ fn draw_figures(app: &App, frame: &mut Frame<'_>, area: Rect, histograms: &Stage
         let chosen = stage == app.stage();
         let mark = if chosen { "*" } else { " " };
         let style = if chosen { theme.title(true) } else { theme.text() };
-        let figures = match histograms.summary(stage) {
-            Some(s) => [s.p50_ns, s.p90_ns, s.p99_ns, s.p999_ns, s.max_ns].map(|ns| duration(theme, ns)),
-            None => ["-", "-", "-", "-", "-"].map(String::from),
-        };
-        let [p50, p90, p99, p999, max] = figures;
-        let text = format!("{mark}{:9} {p50:>6} {p90:>6} {p99:>6} {p999:>6} {max:>6}", stage.name());
-        lines.push(Line::styled(text, style));
+        lines.push(Line::styled(figures(theme, mark, stage.name(), histograms.summary(stage)), style));
+    }
+    if page_requests.is_some() {
+        lines.push(Line::styled(figures(theme, " ", "page req", page_requests), theme.text()));
     }
     for (row, line) in lines.into_iter().enumerate().take(usize::from(area.height)) {
         frame.render_widget(line, Rect { y: area.y + row as u16, height: 1, ..area });
     }
+}
+
+fn figures(theme: &Theme, mark: &str, name: &str, summary: Option<Summary>) -> String {
+    let figures = match summary {
+        Some(s) => [s.p50_ns, s.p90_ns, s.p99_ns, s.p999_ns, s.max_ns].map(|ns| duration(theme, ns)),
+        None => ["-", "-", "-", "-", "-"].map(String::from),
+    };
+    let [p50, p90, p99, p999, max] = figures;
+    format!("{mark}{name:9} {p50:>6} {p90:>6} {p99:>6} {p999:>6} {max:>6}")
 }
 
 #[cfg(test)]

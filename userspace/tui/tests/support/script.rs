@@ -8,9 +8,9 @@ use std::num::NonZeroU64;
 use dsascope_common::hw::{completion::status, descriptor::opcode, event_log::EntryHeader};
 use dsascope_core::driver::{DeviceState, During, HaltAnswer};
 use dsascope_core::event::{
-    ByKind, Comm, Command, Context, ContextTotals, CopyOutcome, DeviceId, DeviceInfo, DeviceKind,
+    Asked, ByKind, Comm, Command, Context, ContextTotals, CopyOutcome, DeviceId, DeviceInfo, DeviceKind,
     DriverEvent, DriverInfo, Event, Fault, Happening, Hole, HoleKind, Hook, Interrupt, KernelLedger, Marks,
-    Open, SessionInfo, Snapshot, StageTimes, Verdict, VerdictState, WqConfig, WqInfo,
+    Open, PageRequest, SessionInfo, Snapshot, StageTimes, Verdict, VerdictState, WqConfig, WqInfo,
 };
 
 pub(crate) const START_NS: u64 = 1_000_000_000_000;
@@ -122,9 +122,15 @@ fn device(device: DeviceId) -> DeviceInfo {
     }
 }
 
+/// Attached when asked for.
+const fn of_page_requests(hook: Hook) -> bool {
+    matches!(hook, Hook::PageRequest | Hook::PageResponse)
+}
+
 fn verdict(hook: Hook) -> Verdict {
     let by = match hook {
-        Hook::Queued => "tp_btf",
+        Hook::PageRequest => "tracepoint",
+        Hook::Queued | Hook::PageResponse => "tp_btf",
         Hook::ServiceEnd => "tracepoint",
         Hook::InterruptStart => "fentry",
         Hook::InterruptEnd => "fexit",
@@ -148,7 +154,11 @@ pub(crate) fn session() -> SessionInfo {
         kernel: "7.3.4+deb13-amd64".into(),
         driver: DriverInfo { module: "idxd".into(), srcversion: Some("9F0C1A".into()), btf: true },
         devices: vec![device(DSA0), device(IAX1)],
-        verdicts: Hook::ALL.iter().map(|hook| verdict(*hook)).collect(),
+        verdicts: Hook::ALL
+            .iter()
+            .filter(|hook| !of_page_requests(**hook))
+            .map(|hook| verdict(*hook))
+            .collect(),
         started_ns: START_NS,
         attach_ns: 412_000_000,
         wall_at_zero_ns: 1_790_000_000_000_000_000,
@@ -332,6 +342,34 @@ fn events(session: SessionInfo, seconds: u64, lost: u64) -> Vec<Event> {
     }
     events.push(Event::Snapshot(Box::new(snapshot(&events, totals, end, lost))));
     events.push(Event::Tick { now_ns: end });
+    events
+}
+
+/// As [`busy`], and the first process's WQ asks for pages too: forty requests, one refused, one seen after its response.
+pub(crate) fn page_requests() -> Vec<Event> {
+    let mut events = busy(2);
+    let process = &PROCESSES[0];
+    if let Some(Event::Session(session)) = events.first_mut() {
+        session
+            .verdicts
+            .extend(Hook::ALL.iter().filter(|hook| of_page_requests(**hook)).map(|hook| verdict(*hook)));
+    }
+    let requests = (0..40).map(|n| {
+        let asked_ns = START_NS + n * SECOND / 20;
+        let asked =
+            Asked { at_ns: asked_ns, pages: 1, address: 0x7f3a_0000_0000 + n * 0x1000, write: n % 2 == 1 };
+        Event::PageRequest(PageRequest {
+            at_ns: asked_ns + 150_000 + n * 2_500,
+            cpu: 1,
+            device: process.device,
+            pasid: Some(process.pasid),
+            group: n as u16,
+            code: if n == 7 { 1 } else { 0 },
+            request: (n != 9).then_some(asked),
+        })
+    });
+    let after_opens = events.iter().rposition(|event| matches!(event, Event::Open(_))).map_or(0, |i| i + 1);
+    events.splice(after_opens..after_opens, requests);
     events
 }
 
