@@ -1,7 +1,7 @@
 //! What is known of kernel releases by their name alone: those whose shared virtual addressing (SVA) is switched off on x86, and those
 //! that may crash when a device without an event log is disabled.
 //!
-//! Stable 6.12.64 made `iommu_sva_bind_device()` refuse on x86; Debian's 6.12.69 to 6.12.107 carry it, and so does Debian's 6.18.5.
+//! Stable 6.12.64 made `iommu_sva_bind_device()` refuse on x86; Debian's 6.12.69 to 6.12.117 carry it, and so does Debian's 6.18.5.
 //! There a user work queue enables and `pasid_enabled` reads 1, but open() of its device fails with EOPNOTSUPP (idxd-facts
 //! section 0.1, finding 2).
 //!
@@ -28,7 +28,7 @@ pub(super) fn sva_by_name(release: &str, machine: &str) -> SvaByName {
     }
     let debian = release.contains("+deb");
     match (major, minor, patch) {
-        (6, 12, 69..=107) | (6, 18, 5) if debian => SvaByName::Off,
+        (6, 12, 69..=117) | (6, 18, 5) if debian => SvaByName::Off,
         (6, 12, 64..) => SvaByName::LikelyOff,
         _ => SvaByName::Unknown,
     }
@@ -55,7 +55,7 @@ mod tests {
     fn debian_kernels() {
         let of = |release| sva_by_name(release, "x86_64");
         for off in
-            ["6.12.69+deb13-amd64", "6.12.95+deb12-amd64", "6.12.107+deb13-cloud-amd64", "6.18.5+deb14-amd64"]
+            ["6.12.69+deb13-amd64", "6.12.95+deb12-amd64", "6.12.117+deb13-cloud-amd64", "6.18.5+deb14-amd64"]
         {
             assert_eq!(of(off), SvaByName::Off, "{off}");
         }
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn other_builds_of_the_series() {
         assert_eq!(sva_by_name("6.12.80-generic", "x86_64"), SvaByName::LikelyOff);
-        assert_eq!(sva_by_name("6.12.110+deb13-amd64", "x86_64"), SvaByName::LikelyOff);
+        assert_eq!(sva_by_name("6.12.120+deb13-amd64", "x86_64"), SvaByName::LikelyOff);
         assert_eq!(sva_by_name("6.12.95+deb12-arm64", "aarch64"), SvaByName::Unknown);
     }
 }
