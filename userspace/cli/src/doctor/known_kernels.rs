@@ -5,7 +5,7 @@
 //! There a user work queue enables and `pasid_enabled` reads 1, but open() of its device fails with EOPNOTSUPP (idxd-facts
 //! section 0.1, finding 2).
 //!
-//! Stable 6.12.80 frees the event log whether or not there is one; the check that later kernels have is not in 6.12.80 to 6.12.107
+//! Stable 6.12.80 frees the event log whether or not there is one; the check that later kernels have is not in 6.12.80 to 6.12.117
 //! (finding 6; read in their code, not tried).
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) fn sva_by_name(release: &str, machine: &str) -> SvaByName {
 
 /// Whether disabling or unbinding a device without an event log is known to use a lock that does not exist.
 pub(super) fn disabling_may_crash(release: &str) -> bool {
-    matches!(version(release), Some((6, 12, 80..=107)))
+    matches!(version(release), Some((6, 12, 80..=117)))
 }
 
 /// Major, minor and patch level at the start of a release.
@@ -74,10 +74,10 @@ mod tests {
 
     #[test]
     fn kernels_that_free_what_is_not_there() {
-        for hazard in ["6.12.80", "6.12.95+deb12-amd64", "6.12.107+deb13-amd64"] {
+        for hazard in ["6.12.80", "6.12.95+deb12-amd64", "6.12.117+deb13-amd64"] {
             assert!(disabling_may_crash(hazard), "{hazard}");
         }
-        for fine in ["6.12.79", "6.12.57+deb12-amd64", "6.12.108", "6.18.15+deb13-amd64", "7.3.4", ""] {
+        for fine in ["6.12.79", "6.12.57+deb12-amd64", "6.12.118", "6.18.15+deb13-amd64", "7.3.4", ""] {
             assert!(!disabling_may_crash(fine), "{fine}");
         }
     }
