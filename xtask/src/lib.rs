@@ -2,7 +2,7 @@
 //!
 //! Bottom up: [`cache`], [`apt`], [`version`], [`kernel`] and [`qemu`] bring what is missing; [`binaries`], [`modules`], [`initramfs`]
 //! and [`rootfs`] make the guest's file system; [`machine`], [`devices`] and [`control`] run it; [`session`] is a booted guest that the
-//! commands ([`guest`], [`demo`], [`test`], [`reconcile`], [`cost`]) use. Refuses: device behaviour (the testbed crate) and what happens in the guest (the guest
+//! commands ([`guest`], [`demo`], [`test`], [`reconcile`], [`cost`]) use; [`matrix`] keeps what [`test`] found. Refuses: device behaviour (the testbed crate) and what happens in the guest (the guest
 //! crate).
 
 pub mod apt;
@@ -20,6 +20,7 @@ pub mod guest;
 pub mod initramfs;
 pub mod kernel;
 pub mod machine;
+pub mod matrix;
 pub mod modules;
 pub mod progress;
 pub mod qemu;

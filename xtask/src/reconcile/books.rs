@@ -19,6 +19,7 @@ use dsascope_guest::scenario::{Exit, Scenario};
 use dsascope_testbed::truth::{self, DropReason, Event};
 use serde::{Deserialize, Serialize};
 
+use super::Attach;
 use crate::session::Outcome;
 use crate::test::report;
 
@@ -38,6 +39,8 @@ pub struct Key {
 /// All that is known of one scenario's run.
 #[derive(Clone, Debug, Default)]
 pub struct Books {
+    /// How dsascope was told to attach.
+    pub attach: Attach,
     pub device: BTreeMap<Key, DeviceAccount>,
     pub tracer: Tracer,
     /// The driver's counters of each file, as sysfs showed them.
@@ -86,6 +89,16 @@ pub enum Tracer {
     Killed(Box<Account>),
     #[default]
     Absent,
+}
+
+impl Tracer {
+    /// What was reported, be it by the second one.
+    pub fn account(&self) -> Option<&Account> {
+        match self {
+            Self::Traced(account) | Self::Killed(account) => Some(account),
+            Self::Absent => None,
+        }
+    }
 }
 
 /// What dsascope reported.
@@ -153,6 +166,7 @@ impl Books {
             None => bail!("dsascope was killed and not started again"),
         };
         Ok(Self {
+            attach: Attach::default(),
             device: device_accounts(truth),
             tracer,
             driver: report(outcome, SYSFS)?,

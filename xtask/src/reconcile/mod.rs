@@ -6,6 +6,8 @@
 pub mod books;
 pub mod compare;
 mod deep;
+mod missed;
+pub mod observed;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -17,10 +19,11 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
 use dsascope_guest::protocol::PROGRAMS;
 use dsascope_guest::scenario::{Scenario, random};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::books::Books;
 use self::compare::{Comparison, Difference, Rule};
+use self::observed::Observed;
 use crate::binaries::TRACER;
 use crate::cli::OwnFiles;
 use crate::guest;
@@ -67,7 +70,7 @@ pub struct Arguments {
 }
 
 /// dsascope's `--attach`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attach {
     #[default]
@@ -163,6 +166,7 @@ fn on_kernel(arguments: &Arguments, kernel: &str, scenarios: &[Scenario], report
     };
     let options = Options { attach: arguments.attach, ring_bytes: arguments.ring_size, deep: arguments.deep };
     let mut running: Option<Guest> = None;
+    let mut unseen = None;
     for scenario in scenarios {
         let mut guest = match running.take() {
             Some(guest) => guest,
@@ -184,6 +188,8 @@ fn on_kernel(arguments: &Arguments, kernel: &str, scenarios: &[Scenario], report
         let seconds = started.elapsed().as_secs_f64();
         if !arguments.json {
             print!("{}", table::scenario(&scenario.name, seconds, &comparison));
+            unseen =
+                comparison.observed.as_ref().map(|observed| observed::unseen(&observed.hooks)).or(unseen);
         }
         let exact = comparison.exact();
         report.scenarios.push(Ran {
@@ -193,6 +199,9 @@ fn on_kernel(arguments: &Arguments, kernel: &str, scenarios: &[Scenario], report
             seconds,
             comparison,
         });
+    }
+    if let Some(hooks) = unseen.filter(|hooks| !hooks.is_empty()) {
+        println!("\nnot seen, attached by {}: {hooks}", arguments.attach.name()?);
     }
     if let Some(guest) = running {
         guest.shutdown(None)?;
@@ -240,13 +249,14 @@ pub fn reconcile(
     guest::keep(keep, &scenario, &outcome)?;
     guest.truth()?;
     let (lines, _) = books::truth_since(&truth, offset)?;
-    let books = Books::read(&outcome, &lines, &scenario, deep).map_err(|error| {
+    let mut books = Books::read(&outcome, &lines, &scenario, deep).map_err(|error| {
         if outcome.said.trim().is_empty() {
             error
         } else {
             anyhow!("{error:#}; the guest said: {}", outcome.said.trim())
         }
     })?;
+    books.attach = options.attach;
     let mut comparison = compare::compare(&books);
     if outcome.code != 0 {
         let text = outcome.said.trim().to_owned();
@@ -255,21 +265,20 @@ pub fn reconcile(
     Ok(comparison)
 }
 
-/// The books of a scenario are exact: a guest test.
-pub fn is_exact(guest: &mut Guest, scenario: &Scenario) -> Result<()> {
-    let comparison = reconcile(guest, scenario, Options::default(), None)?;
+/// The books of a scenario are exact: a guest test. What dsascope observed.
+pub fn is_exact(guest: &mut Guest, scenario: &Scenario, attach: Attach) -> Result<Option<Observed>> {
+    let options = Options { attach, ..Options::default() };
+    let comparison = reconcile(guest, scenario, options, None)?;
     ensure!(comparison.exact(), "{}: {}", scenario.name, comparison.all_differences().join("; "));
     let tiny = scenario.tracer.stall_ms.is_some();
     ensure!(!tiny || comparison.records_lost > 0, "{}: the stalled tracer lost nothing", scenario.name);
-    Ok(())
+    Ok(comparison.observed)
 }
 
 /// The books of random scenarios are exact: a guest test.
-pub fn seeds_are_exact(guest: &mut Guest, seeds: std::ops::Range<u64>) -> Result<()> {
-    for seed in seeds {
-        is_exact(guest, &random(seed))?;
-    }
-    Ok(())
+pub fn seeds_are_exact(guest: &mut Guest, seeds: std::ops::Range<u64>) -> Result<Vec<Observed>> {
+    let exact = seeds.map(|seed| is_exact(guest, &random(seed), Attach::Auto));
+    exact.filter_map(Result::transpose).collect()
 }
 
 impl Attach {
