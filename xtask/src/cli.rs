@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use dsascope_guest::scenario::DeviceKind;
 
 use crate::rootfs::Extra;
 use crate::session::{KernelSource, Settings};
@@ -153,7 +154,7 @@ impl MachineArgs {
             qemu: self.own.qemu.clone(),
             cpus: self.cpus,
             memory_mib: self.memory,
-            devices: 1,
+            devices: vec![DeviceKind::Dsa],
             out: None,
             files: Vec::new(),
         }

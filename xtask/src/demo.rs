@@ -28,7 +28,7 @@ pub fn run(arguments: &DemoArgs) -> Result<u8> {
         kernel: arguments.own.kernel(&arguments.kernel),
         qemu: arguments.own.qemu.clone(),
         cpus: CPUS,
-        devices: guest::devices(std::slice::from_ref(&scenario)),
+        devices: guest::devices(std::slice::from_ref(&scenario))?,
         files: vec![Extra { host: file, guest: SCENARIO.to_owned() }],
         ..Settings::with_kernel(&arguments.kernel)
     };

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use dsascope_guest::scenario::{DeviceKind, Inject, Reset, Scenario};
+use dsascope_testbed::dsa::{Injection, Kind, Plan, ResetType};
 use dsascope_testbed::{Config, DeviceConfig, Testbed, dmar_table};
 
 use crate::cache::Cache;
@@ -19,10 +21,43 @@ use crate::qemu::Qemu;
 /// The firmware alone takes about a second.
 const FIRMWARE_LIMIT: Duration = Duration::from_secs(60);
 
-/// Starts the models of `count` DSA devices; sockets and truth log are in `directory`.
-pub fn start(directory: &Path, count: u16) -> Result<Testbed> {
-    let devices = vec![DeviceConfig::default(); usize::from(count)];
+/// Starts the models of devices; sockets and truth log are in `directory`.
+pub fn start(directory: &Path, kinds: &[DeviceKind]) -> Result<Testbed> {
+    let kind = |kind: &DeviceKind| match kind {
+        DeviceKind::Dsa => Kind::Dsa,
+        DeviceKind::Iaa => Kind::Iax,
+    };
+    let devices = kinds.iter().map(|k| DeviceConfig { kind: kind(k), ..DeviceConfig::default() }).collect();
     Testbed::start(&Config { devices, dir: directory }).context("cannot start the device models")
+}
+
+/// Has the devices do what the scenario says that goes wrong.
+pub fn follow(testbed: &Testbed, scenario: &Scenario) -> Result<()> {
+    for device in &scenario.devices {
+        let injections = device.injections.iter().map(|inject| match *inject {
+            Inject::Halt { after_descriptors, reset } => {
+                (after_descriptors, Injection::Halt { reset: reset_type(reset) })
+            }
+            Inject::HardwareErrors { after_descriptors, descriptors } => {
+                (after_descriptors, Injection::HardwareErrors { descriptors })
+            }
+            Inject::Delay { after_descriptors, delay_us } => {
+                (after_descriptors, Injection::Delay { delay_us })
+            }
+        });
+        let plan = Plan { batch_identifiers: device.batch_identifiers, injections: injections.collect() };
+        testbed.follow(&device.name, &plan).context("cannot prepare the devices")?;
+    }
+    Ok(())
+}
+
+const fn reset_type(reset: Reset) -> ResetType {
+    match reset {
+        Reset::Software => ResetType::Software,
+        Reset::Flr => ResetType::Flr,
+        Reset::Warm => ResetType::Warm,
+        Reset::Cold => ResetType::Cold,
+    }
 }
 
 /// The VT-d unit's address in one kind of machine, as far as it is known.

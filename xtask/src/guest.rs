@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
-use dsascope_guest::scenario::{Device, Scenario, random};
+use anyhow::{Context, Result, anyhow, bail};
+use dsascope_guest::scenario::{DeviceKind, Scenario, random};
 
 use crate::binaries::TRACER;
 use crate::cli::GuestArgs;
@@ -22,7 +22,7 @@ pub fn run(arguments: &GuestArgs) -> Result<u8> {
     let mut settings = arguments.machine.settings();
     settings.out.clone_from(&arguments.out);
     settings.files.clone_from(&arguments.files);
-    settings.devices = devices(&scenarios);
+    settings.devices = devices(&scenarios)?;
     let mut guest = Guest::boot(&settings)?;
     say(format!(
         "kernel {}: prepared in {:.1} s, user space after {:.1} s",
@@ -89,10 +89,24 @@ pub fn from_file(path: &Path) -> Result<Scenario> {
     Scenario::parse(&text).map_err(|error| anyhow!("scenario {}: {error}", path.display()))
 }
 
-/// Devices that a boot must have for all of the scenarios.
-pub fn devices(scenarios: &[Scenario]) -> u16 {
-    let numbers = scenarios.iter().flat_map(|scenario| &scenario.devices).filter_map(Device::number);
-    numbers.max().map_or(1, |last| last + 1)
+/// Devices that a boot must have for all of the scenarios, by their numbers; one at least. Numbers that no scenario uses are DSAs.
+pub fn devices(scenarios: &[Scenario]) -> Result<Vec<DeviceKind>> {
+    let mut kinds = vec![None];
+    for scenario in scenarios {
+        for device in &scenario.devices {
+            let number = usize::from(device.number().context("a device without a number")?);
+            if kinds.len() <= number {
+                kinds.resize(number + 1, None);
+            }
+            if *kinds[number].get_or_insert(device.kind) != device.kind {
+                let (name, scenario) = (&device.name, &scenario.name);
+                bail!(
+                    "{scenario} has {name} where another scenario of this boot has a device of the other kind"
+                );
+            }
+        }
+    }
+    Ok(kinds.into_iter().map(|kind| kind.unwrap_or(DeviceKind::Dsa)).collect())
 }
 
 /// Keeps a scenario's reports below the output directory.
@@ -127,10 +141,15 @@ mod tests {
 
     #[test]
     fn there_are_as_many_devices_as_scenarios_name() {
-        assert_eq!(devices(&[]), 1);
-        assert_eq!(devices(&[random(1)]), 1);
-        let mut scenario = random(1);
-        scenario.devices[0].name = "dsa2".into();
-        assert_eq!(devices(&[scenario]), 3);
+        use DeviceKind::{Dsa, Iaa};
+        assert_eq!(devices(&[]).unwrap(), [Dsa]);
+        let with = |kind: &str, name: &str| {
+            let wq = "{ id = 0, mode = 'dedicated', size = 1 }";
+            let device = format!("name = '{name}'\nkind = '{kind}'\nwork_queue = [{wq}]");
+            Scenario::parse(&format!("name = '{name}'\n[[device]]\n{device}")).unwrap()
+        };
+        assert_eq!(devices(&[with("dsa", "dsa0"), with("iaa", "iax2")]).unwrap(), [Dsa, Dsa, Iaa]);
+        let error = devices(&[with("iaa", "iax1"), with("dsa", "dsa1")]).unwrap_err();
+        assert!(error.to_string().contains("dsa1"), "{error}");
     }
 }

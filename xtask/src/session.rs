@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use dsascope_guest::protocol::{Frame, Reply, Request, Winsize};
-use dsascope_guest::scenario::Scenario;
+use dsascope_guest::scenario::{DeviceKind, Scenario};
 use dsascope_testbed::{Socket, Testbed};
 
 use crate::binaries;
@@ -54,8 +54,8 @@ pub struct Settings {
     pub qemu: Option<PathBuf>,
     pub cpus: u32,
     pub memory_mib: u32,
-    /// DSA devices.
-    pub devices: u16,
+    /// By their numbers.
+    pub devices: Vec<DeviceKind>,
     /// Console, truth log and what else a run leaves; nothing is kept without it.
     pub out: Option<PathBuf>,
     pub files: Vec<Extra>,
@@ -143,7 +143,7 @@ impl Settings {
             qemu: None,
             cpus: 2,
             memory_mib: 1024,
-            devices: 1,
+            devices: vec![DeviceKind::Dsa],
             out: None,
             files: Vec::new(),
         }
@@ -179,7 +179,7 @@ impl Guest {
     /// One boot.
     fn start(settings: &Settings, cache: &Cache, files: &Files) -> Result<Started> {
         let run = RunDirectory::create()?;
-        let testbed = devices::start(run.path(), settings.devices)?;
+        let testbed = devices::start(run.path(), &settings.devices)?;
         let outputs = match &settings.out {
             Some(out) => {
                 fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
@@ -295,6 +295,7 @@ impl Guest {
         let limit = Duration::from_secs(u64::from(scenario.timeout_s)) + SCENARIO_SLACK;
         let what = format!("scenario {}", scenario.name);
         self.mark(&scenario.name)?;
+        devices::follow(&self.testbed, scenario)?;
         self.send(Request::Scenario {
             scenario: Box::new(scenario.clone()),
             tracer: tracer.map(<[String]>::to_vec),

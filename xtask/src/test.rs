@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use dsascope_guest::report::{KERNEL, KernelReport};
-use dsascope_guest::scenario::Scenario;
+use dsascope_guest::scenario::{Scenario, random};
 
 use crate::binaries::{TRACER, workspace};
 use crate::cache::Cache;
@@ -130,6 +130,11 @@ fn table_without_sva() -> Vec<GuestTest> {
 }
 
 impl GuestTest {
+    /// Whether the machine is of no use any more when it has run.
+    fn needs_new_machine(&self) -> bool {
+        matches!(&self.check, Check::Scenario { scenario, .. } if scenario.needs_new_machine())
+    }
+
     /// Runs it; scenarios that were compared are booked in the kernel's row.
     fn run(&self, guest: &mut Guest, row: &mut Row) -> Result<()> {
         let started = Instant::now();
@@ -223,12 +228,16 @@ fn guest_tests(
     tally: &mut Tally,
     row: &mut Row,
 ) {
-    let scenarios = scenarios().map(|all| all.into_iter().map(|(_, scenario)| scenario).collect::<Vec<_>>());
+    let all = scenarios().map(|all| all.into_iter().map(|(_, scenario)| scenario).chain([random(0)]));
+    let devices = match all.and_then(|all| guest::devices(&all.collect::<Vec<_>>())) {
+        Ok(devices) => devices,
+        Err(error) => return tally.fail(&format!("{wanted}: the devices of the tests"), &error),
+    };
     let settings = Settings {
         kernel: KernelSource::Version(version.to_owned()),
         qemu: arguments.qemu.clone(),
         cpus: CPUS,
-        devices: scenarios.map_or(1, |all| guest::devices(&all)),
+        devices,
         ..Settings::with_kernel(version)
     };
     let mut running = None;
@@ -245,11 +254,11 @@ fn guest_tests(
         }
         .and_then(|mut guest| {
             test.run(&mut guest, row)?;
-            Ok(guest)
+            if test.needs_new_machine() { guest.shutdown(None).map(|()| None) } else { Ok(Some(guest)) }
         });
         match result {
             Ok(guest) => {
-                running = Some(guest);
+                running = guest;
                 tally.pass(&name, started.elapsed());
             }
             Err(error) => tally.fail(&name, &error),

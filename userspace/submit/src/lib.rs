@@ -1,33 +1,39 @@
 //! Descriptor submission to a DSA work queue that this process has opened.
 //!
 //! Owns: the open file, its portal page, and all memory that the device may read or write on behalf of this process. Memory
-//! handed to the device lives until the file is closed (the driver drains the WQ then), is reached by volatile accesses only and
-//! can be named only by handles of the same [`WorkQueue`]; so submission is safe. Also the arithmetic of going on after a partial completion
-//! ([`resume`]), which is pure and knows no handles.
+//! handed to the device lives until the file is closed (the driver drains the WQ then) and is reached by volatile accesses only; a
+//! descriptor that names any other ([`operands`]) is not sent; so submission is safe. Also, pure and without handles: the arithmetic of going
+//! on after a partial completion ([`resume`], [`Progress`]), and what operations should have done ([`mod@reference`]).
 //! Refuses: shared work queues (they need ENQCMD, whose status must be looked at), configuration, and statistics.
 //!
 //! ```no_run
-//! use dsascope_submit::{Operation, Presence, Work, WorkQueue};
+//! use dsascope_common::hw::descriptor::opcode;
+//! use dsascope_submit::{Presence, Work, WorkQueue};
 //! # fn main() -> Result<(), dsascope_submit::Error> {
 //! let queue = WorkQueue::open("/dev/dsa/wq0.0".as_ref())?;
 //! let record = queue.records(Presence::Absent, 1)?[0];
-//! queue.submit(&Work { operation: Operation::Noop, record: Some(record) })?;
+//! queue.submit(&Work::plain(opcode::NOOP, record))?;
 //! let completion = queue.wait(record, std::time::Duration::from_secs(1))?;
 //! # Ok(()) }
 //! ```
 
 mod memory;
+mod operands;
 mod portal;
+mod progress;
 mod queue;
+pub mod reference;
 mod resume;
 mod work;
 
 use std::{io, path::PathBuf};
 
+pub use operands::{Access, Operand, operands};
 pub use portal::Submission;
-pub use queue::{Presence, Record, Span, WorkQueue};
+pub use progress::{DeltaPart, Progress, Step};
+pub use queue::{Batch, Presence, Record, Span, WorkQueue};
 pub use resume::{last_of_batch, rebase_delta, resume, resume_iax};
-pub use work::{Batch, Operation, Work};
+pub use work::Work;
 
 /// Bytes of a page; completion records of [`WorkQueue::records`] have one each.
 pub const PAGE: usize = 4096;
@@ -41,7 +47,7 @@ pub enum Error {
     MapPortal { path: PathBuf, source: io::Error },
     #[error("{operation} ({bytes} bytes): {source}")]
     Memory { operation: &'static str, bytes: usize, source: io::Error },
-    #[error("memory of another work queue was used on {}", .path.display())]
+    #[error("memory that is not this work queue's was used on {}", .path.display())]
     ForeignMemory { path: PathBuf },
     #[error("{operation}: {bytes} bytes at offset {offset} lie outside a span of {span} bytes")]
     OutOfSpan { operation: &'static str, offset: usize, bytes: usize, span: usize },

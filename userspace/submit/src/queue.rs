@@ -7,23 +7,25 @@ use std::{
     fs::{File, OpenOptions},
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering, fence},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use dsascope_common::hw::completion::DsaCompletion;
+use dsascope_common::hw::completion::{self, DsaCompletion, IaxCompletion};
+use dsascope_common::hw::descriptor::{self, Descriptor, opcode};
 use zerocopy::transmute;
 
 use crate::{
-    Batch, Error, PAGE, Submission, Work,
-    memory::{self, Mapping},
+    Error, Operand, PAGE, Submission, Work,
+    memory::{self, Mapping, Memory, Use},
+    operands::operands,
     portal::Portal,
 };
 
-/// What the device and the driver find at a completion record's address.
+/// What the device and the driver find at an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// A present, writable page: the device writes the record itself.
@@ -37,28 +39,31 @@ pub enum Presence {
     ReadOnly,
     /// Nothing is mapped: a fault, and the driver's copy fails.
     Unmapped,
+    /// Present and writable, but across the border of two pages, which no record may be: the device refuses the descriptor and writes none.
+    Straddling,
 }
 
-/// Memory of a queue, page aligned at its start.
+/// Memory of a queue for operands, page aligned at its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     pub(crate) queue: u64,
+    /// As the device knows it.
     pub(crate) address: u64,
-    pub(crate) bytes: usize,
+    /// The same memory at a second address, through which it is looked at without touching the first.
+    watch: Option<u64>,
+    bytes: usize,
 }
 
 impl Span {
+    /// User address given to the device.
+    #[must_use]
+    pub const fn address(&self) -> u64 {
+        self.address
+    }
+
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// The first `bytes` of this span.
-    pub fn first(&self, bytes: usize) -> Result<Self, Error> {
-        if bytes > self.bytes {
-            return Err(Error::OutOfSpan { operation: "shortening", offset: 0, bytes, span: self.bytes });
-        }
-        Ok(Self { bytes, ..*self })
     }
 }
 
@@ -86,6 +91,30 @@ impl Record {
     }
 }
 
+/// A descriptor list in the queue's memory; never changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    queue: u64,
+    list: u64,
+    descriptors: u32,
+    /// Pages of the list to make absent: address and bytes.
+    absent: Option<(u64, usize)>,
+}
+
+impl Batch {
+    /// The batch's own, without record.
+    #[must_use]
+    pub fn descriptor(&self) -> Descriptor {
+        let d = Descriptor { source: self.list, transfer_size: self.descriptors, ..Descriptor::default() };
+        d.with(opcode::BATCH, 0)
+    }
+}
+
+/// Words of a completion record, of the larger kind.
+const RECORD_WORDS: u64 = completion::IAX_BYTES as u64 / 8;
+/// A record in two pages begins so many bytes before the second.
+const STRADDLING_BYTES: u64 = 16;
+
 static NEXT_QUEUE: AtomicU64 = AtomicU64::new(1);
 
 /// Fields are dropped in this order: the portal and the file first, whereupon the driver drains the WQ; then the memory.
@@ -93,7 +122,7 @@ static NEXT_QUEUE: AtomicU64 = AtomicU64::new(1);
 pub struct WorkQueue {
     portal: Portal,
     file: File,
-    memory: Mutex<Vec<Mapping>>,
+    memory: RwLock<Memory>,
     path: PathBuf,
     submission: Submission,
     /// Names this object in handles.
@@ -101,7 +130,7 @@ pub struct WorkQueue {
 }
 
 impl WorkQueue {
-    /// Opens a dedicated work queue (`/dev/dsa/wqN.M`) and maps its portal.
+    /// Opens a dedicated work queue (`/dev/dsa/wqN.M`, `/dev/iax/wqN.M`) and maps its portal.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = OpenOptions::new()
             .read(true)
@@ -112,7 +141,7 @@ impl WorkQueue {
         Ok(Self {
             portal,
             file,
-            memory: Mutex::default(),
+            memory: RwLock::default(),
             path: path.into(),
             submission: Submission::detect(),
             id: NEXT_QUEUE.fetch_add(1, Ordering::Relaxed),
@@ -130,34 +159,47 @@ impl WorkQueue {
         &self.file
     }
 
-    /// Present, writable memory of zeros; `bytes` is rounded up to whole pages for the mapping, not for the span.
-    pub fn span(&self, bytes: usize) -> Result<Span, Error> {
-        let mapping = Mapping::anonymous(bytes.max(1).next_multiple_of(PAGE), true)?;
-        mapping.touch();
-        let address = self.keep(mapping);
-        Ok(Span { queue: self.id, address, bytes })
+    /// Memory of zeros for operands; `bytes` is rounded up to whole pages for the mapping, not for the span.
+    pub fn span(&self, presence: Presence, bytes: usize) -> Result<Span, Error> {
+        let whole = bytes.max(1).next_multiple_of(PAGE);
+        let (address, watch) = self.map(presence, whole)?;
+        let writable = matches!(presence, Presence::Resident | Presence::Absent);
+        self.memory().allow(address, whole, if writable { Use::Data } else { Use::Forbidden });
+        Ok(Span { queue: self.id, address, watch, bytes })
     }
 
-    /// `count` completion records, each in a page of its own.
+    /// `count` completion records, each in a page of its own, or in two.
     pub fn records(&self, presence: Presence, count: usize) -> Result<Vec<Record>, Error> {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let bytes = count * PAGE;
-        let record = |address, watch| Record { queue: self.id, address, watch, presence };
-        let offsets = (0..count).map(|index| (index * PAGE) as u64);
+        let (pages, offset) = match presence {
+            Presence::Straddling => (2, PAGE as u64 - STRADDLING_BYTES),
+            _ => (1, 0),
+        };
+        let (first, watch) = self.map(presence, count * pages * PAGE)?;
+        let offsets = (0..count).map(|index| (index * pages * PAGE) as u64 + offset);
+        let record = |offset| Record {
+            queue: self.id,
+            address: first + offset,
+            watch: watch.map(|watch| watch + offset),
+            presence,
+        };
+        Ok(offsets.map(record).collect())
+    }
+
+    /// New memory: its address for the device, and a second one to look at it.
+    fn map(&self, presence: Presence, bytes: usize) -> Result<(u64, Option<u64>), Error> {
         if presence == Presence::Unmapped {
-            let hole = memory::hole(bytes)?;
-            return Ok(offsets.map(|offset| record(hole + offset, None)).collect());
+            return Ok((memory::hole(bytes)?, None));
         }
         if presence == Presence::Untouched {
-            let target = self.keep(Mapping::anonymous(bytes, false)?);
-            return Ok(offsets.map(|offset| record(target + offset, None)).collect());
+            return Ok((self.memory().keep(Mapping::anonymous(bytes, false)?), None));
         }
         let file = memory::memory_file(bytes)?;
         let map = |protection, populate| {
             Mapping::of_file(&file, bytes, protection, populate).map_err(|source| Error::Memory {
-                operation: "mapping completion records",
+                operation: "mapping memory for the device",
                 bytes,
                 source,
             })
@@ -165,57 +207,108 @@ impl WorkQueue {
         let watch = map(libc::PROT_READ | libc::PROT_WRITE, true)?;
         watch.touch();
         let target = match presence {
-            Presence::Resident => {
+            Presence::ReadOnly => map(libc::PROT_READ, true)?,
+            Presence::Absent => map(libc::PROT_READ | libc::PROT_WRITE, false)?,
+            Presence::Resident | Presence::Straddling | Presence::Untouched | Presence::Unmapped => {
                 let target = map(libc::PROT_READ | libc::PROT_WRITE, true)?;
                 target.touch();
                 target
             }
-            Presence::ReadOnly => map(libc::PROT_READ, true)?,
-            Presence::Absent | Presence::Untouched | Presence::Unmapped => {
-                map(libc::PROT_READ | libc::PROT_WRITE, false)?
-            }
         };
-        let (watch, target) = (self.keep(watch), self.keep(target));
-        Ok(offsets.map(|offset| record(target + offset, Some(watch + offset))).collect())
+        let mut memory = self.memory();
+        let watch = memory.keep(watch);
+        Ok((memory.keep(target), Some(watch)))
     }
 
-    /// Writes a descriptor list. It stays as it is until the queue is closed, so that the device never reads a half-made one.
-    pub fn batch(&self, elements: &[Work]) -> Result<Batch, Error> {
+    /// Writes a descriptor list. It stays as it is until the queue is closed, so that the device never reads a half-made one. The
+    /// elements from `absent_from` on begin a page, which [`WorkQueue::arm_batch`] makes absent.
+    pub fn batch(&self, elements: &[Work], absent_from: Option<u16>) -> Result<Batch, Error> {
         let operation = "making a batch";
-        let descriptors =
-            u32::try_from(elements.len()).ok().filter(|&count| count >= 2).ok_or_else(|| Error::Invalid {
-                operation,
-                problem: format!("{} descriptors", elements.len()),
-            })?;
-        let mapping = Mapping::anonymous((elements.len() * 64).next_multiple_of(PAGE), true)?;
-        mapping.touch();
-        for (index, element) in elements.iter().enumerate() {
+        let invalid = |problem: String| Error::Invalid { operation, problem };
+        let descriptors = u32::try_from(elements.len()).ok().filter(|&count| count >= 2);
+        let descriptors = descriptors.ok_or_else(|| invalid(format!("{} descriptors", elements.len())))?;
+        let before = usize::from(absent_from.unwrap_or(0)) * descriptor::BYTES;
+        let border = before.next_multiple_of(PAGE);
+        let offset = border - before;
+        let bytes = (offset + elements.len() * descriptor::BYTES).next_multiple_of(PAGE);
+        if border >= bytes {
+            return Err(invalid(format!("no element {before} of {descriptors}")));
+        }
+        for element in elements {
             self.check(element)?;
-            if matches!(element.operation, crate::Operation::Batch(_)) {
-                return Err(Error::Invalid { operation, problem: "a batch inside a batch".into() });
-            }
-            let words: [u64; 8] = transmute!(element.descriptor()?);
-            let descriptor = mapping.address() + 64 * index as u64;
-            for (word, value) in words.into_iter().enumerate() {
-                // SAFETY: inside the mapping made above, whose size covers all elements.
-                unsafe { memory::store_u64(descriptor + 8 * word as u64, value) };
+            if element.is_batch() {
+                return Err(invalid("a batch inside a batch".into()));
             }
         }
-        Ok(Batch { queue: self.id, list: self.keep(mapping), descriptors })
+        let (address, watch) = self.map(Presence::Absent, bytes)?;
+        let watch = watch.ok_or_else(|| invalid("no memory to write to".into()))?;
+        for (index, element) in elements.iter().enumerate() {
+            let words: [u64; 8] = transmute!(element.bytes());
+            let at = watch + (offset + index * descriptor::BYTES) as u64;
+            for (word, value) in (0..).zip(words) {
+                // SAFETY: inside the mapping made above, whose size covers all elements.
+                unsafe { memory::store_u64(at + 8 * word, value) };
+            }
+        }
+        for page in (address..address + bytes as u64).step_by(PAGE) {
+            // SAFETY: mapped writable above.
+            unsafe { memory::bring_page(page) };
+        }
+        self.memory().allow(address, bytes, Use::List);
+        let absent = absent_from.map(|_| (address + border as u64, bytes - border));
+        Ok(Batch { queue: self.id, list: address + offset as u64, descriptors, absent })
     }
 
     /// Makes a record ready for its next use: status zero, and an absent page absent again.
     pub fn arm(&self, record: Record) -> Result<(), Error> {
         self.own(record.queue)?;
         if let Some(watch) = record.watch {
-            for word in 0..4 {
-                // SAFETY: the watching page is mapped writable as long as this queue is open.
+            for word in 0..RECORD_WORDS {
+                // SAFETY: the watching page is mapped writable as long as this queue is open; a record in two pages has two.
                 unsafe { memory::store_u64(watch + 8 * word, 0) };
             }
         }
         if record.presence == Presence::Absent {
             // SAFETY: a page of a shared mapping of a memory file.
-            unsafe { memory::forget_page(record.address)? };
+            unsafe { memory::forget_pages(record.address, PAGE)? };
+        }
+        Ok(())
+    }
+
+    /// Makes the pages of `bytes` at `offset` absent; both are whole pages.
+    pub fn forget(&self, span: Span, offset: usize, bytes: usize) -> Result<(), Error> {
+        self.own(span.queue)?;
+        let operation = "making pages absent";
+        let inside = offset.checked_add(bytes).is_some_and(|end| end <= span.bytes.next_multiple_of(PAGE));
+        if !inside || !offset.is_multiple_of(PAGE) {
+            return Err(Error::OutOfSpan { operation, offset, bytes, span: span.bytes });
+        }
+        if span.watch.is_none() {
+            return Err(Error::Invalid { operation, problem: "there are none".into() });
+        }
+        // SAFETY: a span that has a second mapping is a shared mapping of a memory file.
+        unsafe { memory::forget_pages(span.address + offset as u64, bytes) }
+    }
+
+    /// Makes a batch's list ready for its next use: the pages that are to be absent are.
+    pub fn arm_batch(&self, batch: &Batch) -> Result<(), Error> {
+        self.own(batch.queue)?;
+        match batch.absent {
+            // SAFETY: pages of a shared mapping of a memory file.
+            Some((address, bytes)) => unsafe { memory::forget_pages(address, bytes) },
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the page of an operand or a list present, so that a partial completion can be resumed.
+    pub fn bring(&self, address: u64) -> Result<(), Error> {
+        match self.read_memory().at(address, 1) {
+            // SAFETY: both are mapped writable as long as this queue is open.
+            Some(Use::Data | Use::List) => unsafe { memory::bring_page(address) },
+            Some(Use::Forbidden) | None => {
+                let problem = format!("{address:#x} is not memory that can be brought in");
+                return Err(Error::Invalid { operation: "making a page present", problem });
+            }
         }
         Ok(())
     }
@@ -223,15 +316,25 @@ impl WorkQueue {
     /// Sends a descriptor. A dedicated WQ does not say whether it took it: keep no more outstanding than its size.
     pub fn submit(&self, work: &Work) -> Result<(), Error> {
         self.check(work)?;
-        let descriptor = work.descriptor()?;
-        // SAFETY: every address comes from a handle of this queue; spans, lists and records' pages live until it is closed, and
-        // holes are never mapped.
+        let descriptor = work.bytes();
+        // SAFETY: every address was checked to be memory of this queue or a handle's; all that lives until it is closed, lists of batches
+        // hold what was checked when they were made, and holes are never mapped.
         unsafe { self.portal.send(&descriptor, self.submission) };
         Ok(())
     }
 
-    /// The record, once its status is there. Its own page is not touched. Always `None` for what cannot be written.
+    /// A DSA record, once its status is there. Its own page is not touched. Always `None` for what cannot be written.
     pub fn completion(&self, record: Record) -> Result<Option<DsaCompletion>, Error> {
+        let Some([a, b, c, d, ..]) = self.words_of(record)? else { return Ok(None) };
+        Ok(Some(transmute!([a, b, c, d])))
+    }
+
+    /// An IAA record, likewise.
+    pub fn iax_completion(&self, record: Record) -> Result<Option<IaxCompletion>, Error> {
+        Ok(self.words_of(record)?.map(|words| transmute!(words)))
+    }
+
+    fn words_of(&self, record: Record) -> Result<Option<[u64; RECORD_WORDS as usize]>, Error> {
         self.own(record.queue)?;
         let Some(watch) = record.watch else { return Ok(None) };
         // SAFETY: the watching page is mapped as long as this queue is open.
@@ -240,15 +343,15 @@ impl WorkQueue {
         }
         // The status is written last, so what follows it in program order is complete.
         fence(Ordering::Acquire);
-        let mut words = [0u64; 4];
-        for (word, value) in words.iter_mut().enumerate() {
+        let mut words = [0; RECORD_WORDS as usize];
+        for (word, value) in (0..).zip(&mut words) {
             // SAFETY: as above.
-            *value = unsafe { memory::load_u64(watch + 8 * word as u64) };
+            *value = unsafe { memory::load_u64(watch + 8 * word) };
         }
-        Ok(Some(transmute!(words)))
+        Ok(Some(words))
     }
 
-    /// Waits for a record, looking every 50 µs.
+    /// Waits for a DSA record, looking every 50 µs.
     pub fn wait(&self, record: Record, timeout: Duration) -> Result<Option<DsaCompletion>, Error> {
         let begin = Instant::now();
         loop {
@@ -260,40 +363,80 @@ impl WorkQueue {
         }
     }
 
-    /// Writes eight bytes at `offset` (a multiple of 8).
-    pub fn write_u64(&self, span: Span, offset: usize, value: u64) -> Result<(), Error> {
-        let address = self.address_in("writing", span, offset)?;
-        // SAFETY: checked to lie in memory of this queue, aligned.
-        unsafe { memory::store_u64(address, value) };
+    /// Writes bytes at `offset` (a multiple of 8), without touching the page that the device uses.
+    pub fn write(&self, span: Span, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        let address = self.watch_of("writing", span, offset, bytes.len())?;
+        let (words, rest) = bytes.as_chunks::<8>();
+        for (at, word) in (address..).step_by(8).zip(words) {
+            // SAFETY: checked to lie in memory of this queue, aligned.
+            unsafe { memory::store_u64(at, u64::from_le_bytes(*word)) };
+        }
+        for (at, byte) in (address + 8 * words.len() as u64..).zip(rest) {
+            // SAFETY: as above.
+            unsafe { memory::store_u8(at, *byte) };
+        }
         Ok(())
     }
 
-    /// Reads eight bytes at `offset` (a multiple of 8).
-    pub fn read_u64(&self, span: Span, offset: usize) -> Result<u64, Error> {
-        let address = self.address_in("reading", span, offset)?;
-        // SAFETY: checked to lie in memory of this queue, aligned.
-        Ok(unsafe { memory::load_u64(address) })
-    }
-
-    fn address_in(&self, operation: &'static str, span: Span, offset: usize) -> Result<u64, Error> {
-        self.own(span.queue)?;
-        if !offset.is_multiple_of(8) || offset.checked_add(8).is_none_or(|end| end > span.bytes) {
-            return Err(Error::OutOfSpan { operation, offset, bytes: 8, span: span.bytes });
+    /// Reads bytes at `offset` (a multiple of 8), likewise.
+    pub fn read(&self, span: Span, offset: usize, bytes: &mut [u8]) -> Result<(), Error> {
+        let address = self.watch_of("reading", span, offset, bytes.len())?;
+        let (words, rest) = bytes.as_chunks_mut::<8>();
+        let tail = address + 8 * words.len() as u64;
+        for (at, word) in (address..).step_by(8).zip(words) {
+            // SAFETY: checked to lie in memory of this queue, aligned.
+            *word = unsafe { memory::load_u64(at) }.to_le_bytes();
         }
-        Ok(span.address + offset as u64)
+        for (at, byte) in (tail..).zip(rest) {
+            // SAFETY: as above.
+            *byte = unsafe { memory::load_u8(at) };
+        }
+        Ok(())
     }
 
+    fn watch_of(
+        &self,
+        operation: &'static str,
+        span: Span,
+        offset: usize,
+        bytes: usize,
+    ) -> Result<u64, Error> {
+        self.own(span.queue)?;
+        let inside = offset.checked_add(bytes).is_some_and(|end| end <= span.bytes);
+        match span.watch {
+            Some(watch) if inside && offset.is_multiple_of(8) => Ok(watch + offset as u64),
+            _ => Err(Error::OutOfSpan { operation, offset, bytes, span: span.bytes }),
+        }
+    }
+
+    /// Whether the device may be given this: nothing but memory of this queue is named.
     fn check(&self, work: &Work) -> Result<(), Error> {
-        if work.belongs_to(self.id) { Ok(()) } else { Err(Error::ForeignMemory { path: self.path.clone() }) }
+        if let Some(record) = work.record {
+            self.own(record.queue)?;
+        }
+        let d = &work.descriptor;
+        let memory = self.read_memory();
+        let own = if work.is_batch() {
+            let bytes = u64::from(d.transfer_size) * descriptor::BYTES as u64;
+            memory.at(d.source, bytes) == Some(Use::List)
+        } else {
+            let own = |o: &Operand| {
+                o.bytes == 0 || matches!(memory.at(o.address, o.bytes), Some(Use::Data | Use::Forbidden))
+            };
+            operands(d).is_some_and(|operands| operands.iter().all(own))
+        };
+        if own { Ok(()) } else { Err(Error::ForeignMemory { path: self.path.clone() }) }
     }
 
     fn own(&self, queue: u64) -> Result<(), Error> {
         if queue == self.id { Ok(()) } else { Err(Error::ForeignMemory { path: self.path.clone() }) }
     }
 
-    fn keep(&self, mapping: Mapping) -> u64 {
-        let address = mapping.address();
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).push(mapping);
-        address
+    fn memory(&self) -> RwLockWriteGuard<'_, Memory> {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read_memory(&self) -> RwLockReadGuard<'_, Memory> {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

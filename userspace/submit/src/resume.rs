@@ -8,7 +8,9 @@
 
 use dsascope_common::hw::completion::{DsaCompletion, IaxCompletion, STATUS_MASK, status};
 use dsascope_common::hw::descriptor::{Descriptor, opcode};
-use dsascope_common::hw::operation::{Crc, CreateDelta, Dif, crc, delta, dif};
+use dsascope_common::hw::operation::{Crc, CreateDelta, Dif, crc, delta};
+
+use crate::operands::dif_steps;
 
 const DESCRIPTOR_BYTES: u64 = 64;
 
@@ -139,13 +141,10 @@ fn on(address: u64, bytes: u32) -> Option<u64> {
 /// Bytes that a DIF operation has written for whole blocks of `completed` bytes; the inner `None` if it writes none. The device counts
 /// what it has read.
 fn dif_written(op: u8, block: u32, completed: u32) -> Option<Option<u32>> {
-    let (from, to) = match op {
-        opcode::DIF_CHECK => return Some(None),
-        opcode::DIF_INS => (block, block + dif::BYTES),
-        opcode::DIX_GEN => (block, dif::BYTES),
-        opcode::DIF_STRP => (block + dif::BYTES, block),
-        _ => (block + dif::BYTES, block + dif::BYTES),
-    };
+    if op == opcode::DIF_CHECK {
+        return Some(None);
+    }
+    let (from, to) = dif_steps(op, block);
     let blocks = completed.is_multiple_of(from).then_some(completed / from)?;
     Some(Some(blocks.checked_mul(to)?))
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, anyhow};
+use dsascope_guest::scenario::DeviceKind;
 
 pub(crate) const DEVICES: &str = "/sys/bus/dsa/devices";
 pub(crate) const DRIVERS: &str = "/sys/bus/dsa/drivers";
@@ -41,7 +42,7 @@ pub(crate) fn wq_name(device: u16, wq: u8) -> String {
     format!("wq{device}.{wq}")
 }
 
-/// The open files of a WQ: `.../wqN.M/dsa!wqN.M/fileK`.
-pub(crate) fn open_files(wq: &str) -> Vec<PathBuf> {
-    entries(&Path::new(DEVICES).join(wq).join(format!("dsa!{wq}")), "file")
+/// The open files of a WQ: `.../wqN.M/dsa!wqN.M/fileK`, or `iax!`.
+pub(crate) fn open_files(kind: DeviceKind, wq: &str) -> Vec<PathBuf> {
+    entries(&Path::new(DEVICES).join(wq).join(format!("{}!{wq}", kind.prefix())), "file")
 }

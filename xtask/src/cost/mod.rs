@@ -171,7 +171,7 @@ fn service(guest: &mut Guest, scenario: &Scenario, tracer: Option<&[String]>) ->
     let said = agent(guest, &["service-times", "stop"])?;
     let times: ServiceTimes = serde_json::from_slice(&said).context("the guest's service times")?;
     ensure!(times.unpaired == 0, "{} services without start or end in the trace", times.unpaired);
-    let faults: u64 = scenario.processes.iter().map(|process| process.plan().faults()).sum();
+    let faults = scenario.faults();
     let found = times.service_us.len() as u64;
     ensure!(found == faults, "the trace has {found} services, the load {faults} faults");
     Ok((Service::of(&times.service_us).context("the trace is empty")?, outcome))

@@ -10,13 +10,15 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use dsascope_common::hw::completion::STATUS_MASK;
 use dsascope_common::hw::completion::status::{BATCH_EVL_ERR, CRA_XLAT, DRAIN_EVL};
+use dsascope_common::hw::descriptor::opcode;
 use dsascope_core::event::{Fault, Hook, SessionInfo};
 use dsascope_core::json::{Body, Line, SummaryLine};
+use dsascope_core::model::Batch;
 use dsascope_guest::report::{
     FileCounters, KERNEL, KernelReport, PROCESSES, ProcessReport, SYSFS, TRACER, TRACER_STDOUT, TracerReport,
 };
 use dsascope_guest::scenario::{Exit, Scenario};
-use dsascope_testbed::truth::{self, DropReason, Event};
+use dsascope_testbed::truth::{self, BlockCause, DropReason, Event};
 use serde::{Deserialize, Serialize};
 
 use super::Attach;
@@ -42,6 +44,8 @@ pub struct Books {
     /// How dsascope was told to attach.
     pub attach: Attach,
     pub device: BTreeMap<Key, DeviceAccount>,
+    /// By device: how often its engines waited, and for how long, by cause.
+    pub blocked: BTreeMap<String, BTreeMap<BlockCause, Blocked>>,
     pub tracer: Tracer,
     /// The driver's counters of each file, as sysfs showed them.
     pub driver: Vec<FileCounters>,
@@ -57,6 +61,10 @@ pub struct Process {
     pub exit_pending: bool,
     /// Completion records of each descriptor it submits: its own and, of a batch, those of the elements.
     pub records_per_descriptor: u64,
+    /// Its device is halted under it.
+    pub halted: bool,
+    /// Each of its own records comes in the end.
+    pub sees_all: bool,
 }
 
 /// What the devices did.
@@ -66,12 +74,36 @@ pub struct DeviceAccount {
     pub faults: BTreeMap<u8, u64>,
     /// Entries that it only logs.
     pub other_entries: u64,
+    /// Of `faults`, drains' records: behind other entries (0x26), or in a page of their own that was absent (0x1a).
+    pub drains: u64,
     /// All of `faults`, as they lay in the event log, in order.
     pub raw: Vec<Vec<u8>>,
+    /// Batches whose own record is in the log.
+    pub batches: Vec<LoggedBatch>,
     /// Accepted from portals, without elements of batches.
     pub descriptors: u64,
     /// Not accepted: the WQ was full or disabled.
     pub refused: u64,
+}
+
+/// Waits of a device's engines, during which these serve nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Blocked {
+    pub waits: u64,
+    pub total_ns: u64,
+    pub longest_ns: u64,
+}
+
+/// A batch that is in the event log: as the device's entries and its own account have it, and as dsascope joined it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LoggedBatch {
+    pub id: u8,
+    /// Indices of the elements whose records faulted.
+    pub elements: Vec<u16>,
+    /// Of the batch's own record in the log.
+    pub status: u8,
+    pub result: u8,
+    pub completed: u32,
 }
 
 impl DeviceAccount {
@@ -108,6 +140,8 @@ pub struct Account {
     pub summary: SummaryLine,
     /// Every fault's line; `None`: totals alone were asked for.
     pub faults: Option<Vec<Fault>>,
+    /// Batches that ended, and whether nothing about them is in doubt; with `faults`.
+    pub batches: Vec<(Batch, bool)>,
     pub run: TracerReport,
 }
 
@@ -121,6 +155,7 @@ impl Account {
     pub fn parse(text: &str, deep: bool, run: TracerReport) -> Result<Self> {
         let (mut session, mut summary) = (None, None);
         let mut faults = deep.then(Vec::new);
+        let mut batches = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let line = Line::parse(line)
                 .with_context(|| format!("dsascope's line {} is not in its format", number + 1))?;
@@ -132,10 +167,12 @@ impl Account {
                         faults.push(fault.fault);
                     }
                 }
+                Body::Batch(line) if deep => batches.push((line.batch, line.certain)),
                 _ => {}
             }
         }
         Ok(Self {
+            batches,
             session: session.context("dsascope wrote no session line")?,
             summary: summary.context("dsascope wrote no summary line")?,
             faults,
@@ -168,16 +205,20 @@ impl Books {
         Ok(Self {
             attach: Attach::default(),
             device: device_accounts(truth),
+            blocked: blocked(truth),
             tracer,
             driver: report(outcome, SYSFS)?,
             processes: processes
                 .into_iter()
                 .map(|report| {
                     let plan = scenario.processes.iter().find(|process| process.name == report.process);
-                    let elements = plan.and_then(|plan| plan.batch_descriptors).map_or(0, u64::from);
+                    let elements =
+                        plan.and_then(|plan| plan.batch.as_ref()).map_or(0, |batch| batch.descriptors.into());
                     Process {
                         exit_pending: plan.is_some_and(|plan| plan.exit == Exit::Pending),
                         records_per_descriptor: 1 + elements,
+                        sees_all: plan.is_some_and(|p| !p.completion_records.has(|habit| !habit.is_seen())),
+                        halted: plan.is_some_and(|plan| plan.exit == Exit::Halted),
                         report,
                     }
                 })
@@ -211,18 +252,80 @@ pub fn truth_since(path: &Path, offset: u64) -> Result<(Vec<truth::Line>, u64)> 
     }
 }
 
+/// How long engines waited for what.
+fn blocked(lines: &[truth::Line]) -> BTreeMap<String, BTreeMap<BlockCause, Blocked>> {
+    let mut all: BTreeMap<String, BTreeMap<BlockCause, Blocked>> = BTreeMap::new();
+    for line in lines {
+        if let Event::EngineBlocked { device, cause, blocked_ns, .. } = &line.event {
+            let blocked = all.entry(device.clone()).or_default().entry(*cause).or_default();
+            blocked.waits += 1;
+            blocked.total_ns += blocked_ns;
+            blocked.longest_ns = blocked.longest_ns.max(*blocked_ns);
+        }
+    }
+    all
+}
+
 /// Counts and entries of all processes that appear.
 fn device_accounts(lines: &[truth::Line]) -> BTreeMap<Key, DeviceAccount> {
     let mut accounts: BTreeMap<Key, DeviceAccount> = BTreeMap::new();
     let mut at = |device: &str, wq: u8, pasid: u32, change: &mut dyn FnMut(&mut DeviceAccount)| {
         change(accounts.entry(Key { device: device.to_owned(), wq: wq.into(), pasid }).or_default());
     };
+    // Elements in the log, by the only name of a batch: device, identifier, generation.
+    let mut elements: BTreeMap<(&str, u8, u64), Vec<u16>> = BTreeMap::new();
+    let mut logged = BTreeSet::new();
+    for line in lines {
+        if let Event::EventLogEntry {
+            device,
+            error,
+            batch,
+            batch_id,
+            batch_generation: Some(generation),
+            batch_index,
+            ..
+        } = &line.event
+        {
+            let name = (device.as_str(), *batch_id, *generation);
+            match error & STATUS_MASK {
+                CRA_XLAT if *batch => elements.entry(name).or_default().push(*batch_index),
+                BATCH_EVL_ERR => {
+                    logged.insert(name);
+                }
+                _ => {}
+            }
+        }
+    }
     for line in lines {
         match &line.event {
-            Event::EventLogEntry { device, wq, pasid, error, raw, .. } => {
+            Event::BatchEnd {
+                device,
+                wq,
+                pasid: Some(pasid),
+                batch_id,
+                generation,
+                status,
+                result,
+                completed,
+                ..
+            } => {
+                let name = (device.as_str(), *batch_id, *generation);
+                if logged.contains(&name) {
+                    let batch = LoggedBatch {
+                        id: *batch_id,
+                        elements: elements.remove(&name).unwrap_or_default(),
+                        status: *status,
+                        result: *result,
+                        completed: *completed,
+                    };
+                    at(device, *wq, *pasid, &mut |account| account.batches.push(batch.clone()));
+                }
+            }
+            Event::EventLogEntry { device, wq, pasid, error, operation, raw, .. } => {
                 at(device, *wq, *pasid, &mut |account| match error & STATUS_MASK {
                     handed_over @ (CRA_XLAT | BATCH_EVL_ERR | DRAIN_EVL) => {
                         *account.faults.entry(handed_over).or_default() += 1;
+                        account.drains += u64::from(*operation == opcode::DRAIN);
                         account.raw.push(truth::unhex(raw).unwrap_or_default());
                     }
                     _ => account.other_entries += 1,

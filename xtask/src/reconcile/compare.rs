@@ -9,12 +9,13 @@ use dsascope_common::hw::completion::status::{BATCH_EVL_ERR, CRA_XLAT, DRAIN_EVL
 use dsascope_core::event::Hook;
 use dsascope_core::json::SummaryContext;
 use dsascope_core::ledger::ByKind;
+use dsascope_testbed::truth::BlockCause;
 use serde::Serialize;
 
-use super::books::{Account, Books, DeviceAccount, Key, Process, Tracer, of_context};
-use super::deep;
+use super::books::{Account, Blocked, Books, DeviceAccount, Key, Process, Tracer, of_context};
 use super::missed::Missed;
 use super::observed::Observed;
+use super::{batches, deep};
 
 /// Exit codes of dsascope: all well, and records were lost.
 const TRACER_OK: i32 = 0;
@@ -54,6 +55,9 @@ pub enum Rule {
     Workload,
     /// Every entry of the device has its fault record, byte for byte, and every record its entry.
     Entries,
+    /// Every batch in the device's log is one that dsascope joined, with its elements and its record, and the driver's errors among them are
+    /// those that the process noticed.
+    Batches,
     /// The times of a fault's stages stand in order.
     Order,
     /// Seen = sent + lost and received = sent, for every kind of record.
@@ -120,6 +124,8 @@ pub struct Comparison {
     pub explained: Vec<String>,
     /// How dsascope was attached and what that cost.
     pub observed: Option<Observed>,
+    /// How long the devices' engines waited for what.
+    pub blocked: BTreeMap<String, BTreeMap<BlockCause, Blocked>>,
     /// Entries were compared byte for byte.
     pub deep: bool,
     pub records_lost: u64,
@@ -176,7 +182,7 @@ impl Row {
 
 /// Holds the books against each other.
 pub fn compare(books: &Books) -> Comparison {
-    let mut comparison = Comparison::default();
+    let mut comparison = Comparison { blocked: books.blocked.clone(), ..Comparison::default() };
     kernel(books, &mut comparison);
     let account = match &books.tracer {
         Tracer::Traced(account) => Some(&**account),
@@ -220,12 +226,33 @@ pub fn compare(books: &Books) -> Comparison {
         rules(&mut row, account, missed, device, &contexts, process);
         if let Some(deep) = &mut deep {
             let faults = deep.remove(&key).unwrap_or_default();
-            row.differences.extend(deep::compare(device, &faults, without_record(&row, missed)));
+            let missing = if process.is_some_and(|process| process.halted) {
+                row.device_faults.saturating_sub(row.received.unwrap_or(0))
+            } else {
+                without_record(&row, missed)
+            };
+            row.differences.extend(deep::compare(device, &faults, missing));
+            let joined: Vec<_> = account
+                .map(|account| &account.batches)
+                .into_iter()
+                .flatten()
+                .filter(|(batch, _)| of_context(&batch.context) == key)
+                .collect();
+            row.differences.extend(batches::compare(device, &joined, missing, process));
+            if let Some(report) =
+                process.map(|process| &process.report).filter(|report| report.misreported > 0)
+            {
+                let (name, count) = (&report.process, report.misreported);
+                comparison.known.push(format!(
+                    "{name}: {count} batches were told of other batches' failures (docs/driver-notes.md)"
+                ));
+            }
         }
         comparison.rows.push(row);
     }
     absent_processes(books, &mut comparison);
     explain(missed, &mut comparison);
+    leaked(books, &mut comparison);
     comparison
 }
 
@@ -311,7 +338,7 @@ fn take_process<'a>(
             row.differ(Rule::Process, format!("command {comm:?}, process {:?}", process.report.process));
         }
     }
-    row.workload_faults = Some(process.report.faults());
+    row.workload_faults = Some(process.report.faults);
     row.workload_delivered = Some(process.report.delivered);
     row.workload_failed = Some(process.report.failed);
     Some(process)
@@ -338,7 +365,7 @@ fn take_driver(row: &mut Row, books: &Books, process: Option<&Process>, contexts
     row.driver_faults = figures.map(|figures| figures.0);
     row.driver_failures = figures.map(|figures| figures.1);
     row.driver_source = source;
-    if source == Source::NotReadable && !process.exit_pending {
+    if source == Source::NotReadable && !process.exit_pending && !process.halted {
         row.differ(
             Rule::Counters,
             "the driver's counters could not be read, though the process closed its file".into(),
@@ -369,6 +396,13 @@ fn rules(
             row.differ(Rule::Queued, format!("device {device_faults}, queued and skipped {seen:?}"));
         }
         match (row.queued, row.skipped) {
+            // The driver never read what was in the log of a device that was reset.
+            (queued, skipped) if process.is_some_and(|process| process.halted) => {
+                let handled = queued.unwrap_or(0) + skipped.unwrap_or(0);
+                if handled > device_faults {
+                    row.differ(Rule::Queued, format!("device {device_faults}, queued and skipped {handled}"));
+                }
+            }
             (queued, Some(skipped)) => row.within(
                 Rule::Queued,
                 missed.services(),
@@ -404,7 +438,7 @@ fn rules(
             (BATCH_EVL_ERR, contexts.iter().map(|c| c.totals.batch_faults).sum()),
             (DRAIN_EVL, contexts.iter().map(|c| c.totals.drains).sum()),
         ];
-        if row.skipped == Some(0) {
+        if row.skipped == Some(0) && !process.is_some_and(|process| process.halted) {
             for (code, served) in by_code {
                 let logged = device.faults.get(&code).copied().unwrap_or(0);
                 row.within(
@@ -442,9 +476,15 @@ fn rules(
         ("counted failures", row.counted_failures),
         ("driver's failures", row.driver_failures),
     );
+    let halted = process.is_some_and(|process| process.halted);
     let skipped_at_most = if account.is_some() { row.skipped } else { Some(0) };
-    if row.driver_source == Source::Sysfs && skipped_at_most == Some(0) {
-        row.equal(Rule::Counters, ("device", Some(device_faults)), ("driver's faults", row.driver_faults));
+    if row.driver_source == Source::Sysfs && skipped_at_most == Some(0) && !halted {
+        let counted = device_faults - device.faults.get(&DRAIN_EVL).copied().unwrap_or(0);
+        row.equal(
+            Rule::Counters,
+            ("device, drains' 0x26 aside", Some(counted)),
+            ("driver's faults", row.driver_faults),
+        );
     }
     if let Some(process) = process {
         workload(row, missed, device, process);
@@ -458,8 +498,13 @@ fn workload(row: &mut Row, missed: Missed, device: &DeviceAccount, process: &Pro
         ("process submitted", Some(report.submitted)),
         ("device took", Some(device.descriptors + device.refused)),
     );
-    if process.exit_pending {
-        // A resident record faults too once the dying process' page table is empty.
+    row.equal(
+        Rule::Workload,
+        ("device refused", Some(device.other_entries)),
+        ("process' records in two pages", Some(report.refused)),
+    );
+    if process.exit_pending || process.halted {
+        // A resident record faults too once the dying process' page table is empty, and a halted device logs nothing more.
         let most = report.submitted * process.records_per_descriptor;
         let least = report.delivered + report.failed;
         if !(least..=most).contains(&row.device_faults) {
@@ -477,13 +522,15 @@ fn workload(row: &mut Row, missed: Missed, device: &DeviceAccount, process: &Pro
             }
         }
     } else {
+        let provoked = report.faults + device.drains;
+        let delivered = report.delivered + device.drains;
         row.equal(
             Rule::Workload,
             ("device", Some(row.device_faults)),
-            ("process provoked", Some(report.faults())),
+            (&format!("process provoked, and {} drains", device.drains), Some(provoked)),
         );
         for (what, is, knows) in
-            [("delivered", row.delivered, report.delivered), ("failed", row.failed, report.failed)]
+            [("delivered", row.delivered, delivered), ("failed", row.failed, report.failed)]
         {
             row.within(Rule::Workload, missed.outcomes(), (what, is), ("process knows", Some(knows)));
         }
@@ -498,6 +545,20 @@ fn absent_processes(books: &Books, comparison: &mut Comparison) {
             let text =
                 format!("{}: submitted {}, and no other book knows it", report.process, report.submitted);
             comparison.differences.push(Difference { rule: Rule::Process, text });
+        }
+    }
+}
+
+/// The driver forgets the object of a fault whose record it does not copy. That is its defect.
+fn leaked(books: &Books, comparison: &mut Comparison) {
+    for (device, [before, after]) in &books.kernel.fault_objects {
+        let of_device = books.processes.iter().filter(|process| process.report.device == *device);
+        let uncopied: u64 = of_device.map(|process| process.report.uncopied).sum();
+        if uncopied > 0 && after > before {
+            comparison.known.push(format!(
+                "{device}: {uncopied} records not copied, and {} more fault objects than before (docs/driver-notes.md)",
+                after - before
+            ));
         }
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Owns: the runs, one boot a kernel, and the exit code. Refuses: knowing the rules ([`compare`]) or the formats ([`books`]).
 
+mod batches;
 pub mod books;
 pub mod compare;
 mod deep;
@@ -159,7 +160,7 @@ fn on_kernel(arguments: &Arguments, kernel: &str, scenarios: &[Scenario], report
     let settings = Settings {
         qemu: arguments.qemu.clone(),
         cpus: arguments.cpus,
-        devices: guest::devices(scenarios),
+        devices: guest::devices(scenarios)?,
         out: arguments.out.as_ref().map(|out| out.join(kernel)),
         kernel: OwnFiles::default().kernel(kernel),
         ..Settings::with_kernel(kernel)
@@ -177,7 +178,11 @@ fn on_kernel(arguments: &Arguments, kernel: &str, scenarios: &[Scenario], report
         let name = guest.kernel.clone();
         let comparison = match result {
             Ok(comparison) => {
-                running = Some(guest);
+                if scenario.needs_new_machine() {
+                    guest.shutdown(None)?;
+                } else {
+                    running = Some(guest);
+                }
                 comparison
             }
             Err(error) => Comparison {
@@ -232,7 +237,7 @@ pub fn reconcile(
     options: Options,
     keep: Option<&std::path::Path>,
 ) -> Result<Comparison> {
-    let faults: u64 = scenario.processes.iter().map(|process| process.plan().faults()).sum();
+    let faults = scenario.faults();
     let deep = match options.deep {
         Deep::Auto => faults < DEEP_BELOW_FAULTS,
         Deep::Always => true,

@@ -5,6 +5,8 @@
 
 use std::fmt::Write;
 
+use dsascope_testbed::truth::BlockCause;
+
 use super::compare::{Comparison, Row, Source};
 
 const TITLES: [&str; 17] = [
@@ -37,6 +39,18 @@ pub fn scenario(name: &str, seconds: f64, comparison: &Comparison) -> String {
     let mut out = format!("\n{name} ({seconds:.1} s{})\n", remarks(comparison));
     let rows: Vec<_> = comparison.rows.iter().map(cells).collect();
     out += &aligned(&TITLES.map(str::to_owned), &TEXT, &rows);
+    for (device, causes) in &comparison.blocked {
+        for (cause, blocked) in causes {
+            let _ = writeln!(
+                out,
+                "{device}: engines waited {} times for {}, {:.1} ms in all, {:.1} ms at most",
+                blocked.waits,
+                words(*cause),
+                blocked.total_ns as f64 / 1e6,
+                blocked.longest_ns as f64 / 1e6
+            );
+        }
+    }
     for line in &comparison.known {
         let _ = writeln!(out, "known defect of the driver: {line}");
     }
@@ -47,6 +61,14 @@ pub fn scenario(name: &str, seconds: f64, comparison: &Comparison) -> String {
         let _ = writeln!(out, "DIFFERENT: {difference}");
     }
     out
+}
+
+const fn words(cause: BlockCause) -> &'static str {
+    match cause {
+        BlockCause::EventLogFull => "a slot of the full event log",
+        BlockCause::BatchIdentifier => "a batch identifier",
+        BlockCause::PageRequest => "an answer to a page request",
+    }
 }
 
 fn remarks(comparison: &Comparison) -> String {

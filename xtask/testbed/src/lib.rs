@@ -24,7 +24,7 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use dsa::{DsaDevice, Function, Host, Injection, Kind, Port, VECTORS};
+use dsa::{DsaDevice, Function, Host, Injection, Kind, Plan, Port, VECTORS};
 use truth::{Truth, TruthError};
 use vfio::EventFds;
 use vfio::server::{Machine, Server};
@@ -192,9 +192,22 @@ impl Testbed {
 
     /// Make something go wrong in the device that the guest calls `device`.
     pub fn inject(&self, device: &str, injection: Injection) -> Result<(), TestbedError> {
-        let named = self.devices.iter().find(|d| d.guest_name() == device);
-        named.ok_or_else(|| TestbedError::NoDevice(device.to_owned()))?.inject(injection);
+        self.device(device)?.inject(injection);
         Ok(())
+    }
+
+    /// Let the device that the guest calls `device` follow a plan, from now on.
+    pub fn follow(&self, device: &str, plan: &Plan) -> Result<(), TestbedError> {
+        if !(1..=dsa::MAX_BATCH_IDENTIFIERS).contains(&plan.batch_identifiers) {
+            return Err(TestbedError::BatchIdentifiers(plan.batch_identifiers));
+        }
+        self.device(device)?.follow(plan);
+        Ok(())
+    }
+
+    fn device(&self, name: &str) -> Result<&DsaDevice, TestbedError> {
+        let named = self.devices.iter().find(|d| d.guest_name() == name);
+        named.map(Arc::as_ref).ok_or_else(|| TestbedError::NoDevice(name.to_owned()))
     }
 
     /// In PCI order, the VT-d unit first.

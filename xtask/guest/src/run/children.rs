@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context, bail};
 use dsascope_guest::{
     report::{FileCounters, ProcessReport},
-    scenario::{Device, Process, Scenario},
+    scenario::{Process, Scenario},
 };
 
 use super::configure;
@@ -39,11 +39,14 @@ impl Children {
         let mut children = Self { all: Vec::new(), lines };
         for (index, process) in scenario.processes.iter().enumerate() {
             let what = || format!("starting process {}", process.name);
-            let device = scenario.device(&process.device).and_then(Device::number).with_context(what)?;
+            let device = scenario.device(&process.device).with_context(what)?;
+            let number = device.number().with_context(what)?;
             let order = Order {
                 process: process.clone(),
-                node: configure::node(device, process.work_queue),
-                wq: crate::sysfs::wq_name(device, process.work_queue),
+                work_queue: device.work_queue(process.work_queue).with_context(what)?.clone(),
+                kind: device.kind,
+                node: configure::node(device.kind, number, process.work_queue),
+                name: crate::sysfs::wq_name(number, process.work_queue),
                 forever,
             };
             let mut child = Command::new(env::current_exe().with_context(what)?)

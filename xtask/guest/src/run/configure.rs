@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::{Context, ensure};
 use dsascope_guest::scenario::{
-    Device, ENGINES, Group, MAX_BATCH_DESCRIPTORS, MAX_TRANSFER_BYTES, Mode, Process, Scenario, WORK_QUEUES,
-    WorkQueue,
+    Device, DeviceKind, ENGINES, Group, MAX_BATCH_DESCRIPTORS, MAX_TRANSFER_BYTES, Mode, Process, Scenario,
+    WORK_QUEUES, WorkQueue,
 };
 
 use crate::sysfs;
@@ -32,11 +32,17 @@ pub(crate) fn configure(scenario: &Scenario) -> anyhow::Result<()> {
 
 /// Where the driver shows the files that are open on a process' WQ.
 pub(crate) fn open_files_of(scenario: &Scenario, process: &Process) -> Vec<PathBuf> {
-    let number = scenario.device(&process.device).and_then(Device::number);
-    number.map_or_else(Vec::new, |number| sysfs::open_files(&sysfs::wq_name(number, process.work_queue)))
+    let device = scenario.device(&process.device);
+    let place = device.and_then(|device| Some((device.kind, device.number()?)));
+    place.map_or_else(Vec::new, |(kind, number)| {
+        sysfs::open_files(kind, &sysfs::wq_name(number, process.work_queue))
+    })
 }
 
 fn disable(device: &str, number: u16) -> anyhow::Result<()> {
+    if state(device)? == "halted" {
+        recover(device)?;
+    }
     for id in 0..WORK_QUEUES {
         let wq = sysfs::wq_name(number, id);
         if enabled(&wq)? {
@@ -50,7 +56,26 @@ fn disable(device: &str, number: u16) -> anyhow::Result<()> {
 }
 
 fn enabled(name: &str) -> anyhow::Result<bool> {
-    Ok(sysfs::read(&Path::new(sysfs::DEVICES).join(name).join("state"))? == "enabled")
+    Ok(state(name)? == "enabled")
+}
+
+fn state(name: &str) -> anyhow::Result<String> {
+    sysfs::read(&Path::new(sysfs::DEVICES).join(name).join("state"))
+}
+
+/// Brings a device back that an earlier scenario halted and the driver gave up: the driver leaves it, it is reset, the driver comes back.
+fn recover(device: &str) -> anyhow::Result<()> {
+    let at = Path::new(sysfs::DEVICES).join(device);
+    let what = || format!("resetting the halted {device}");
+    let real = at.canonicalize().with_context(what)?;
+    let function = real.parent().with_context(what)?;
+    let address = function.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let driver = Path::new("/sys/bus/pci/drivers/idxd");
+    sysfs::write(&driver.join("unbind"), &address).with_context(what)?;
+    sysfs::write(&function.join("reset"), "1").with_context(what)?;
+    sysfs::write(&driver.join("bind"), &address).with_context(what)?;
+    ensure!(at.exists(), "after its reset the halted {device} has another name");
+    Ok(())
 }
 
 fn configure_device(device: &Device, number: u16, at: &Path) -> anyhow::Result<()> {
@@ -69,10 +94,10 @@ fn configure_device(device: &Device, number: u16, at: &Path) -> anyhow::Result<(
     }
     // The driver forgets the size when it disables the device (idxd-facts section 2.2).
     sysfs::write(&at.join("event_log_size"), &device.event_log_entries.to_string())?;
-    device.work_queues.iter().try_for_each(|wq| configure_wq(wq, number))
+    device.work_queues.iter().try_for_each(|wq| configure_wq(wq, device.kind, number))
 }
 
-fn configure_wq(wq: &WorkQueue, number: u16) -> anyhow::Result<()> {
+fn configure_wq(wq: &WorkQueue, kind: DeviceKind, number: u16) -> anyhow::Result<()> {
     let name = sysfs::wq_name(number, wq.id);
     let at = Path::new(sysfs::DEVICES).join(&name);
     let set = |attribute: &str, value: &str| sysfs::write(&at.join(attribute), value);
@@ -87,7 +112,9 @@ fn configure_wq(wq: &WorkQueue, number: u16) -> anyhow::Result<()> {
     set("type", "user")?;
     set("name", "testbed")?;
     set("driver_name", "user")?;
-    set("max_batch_size", &MAX_BATCH_DESCRIPTORS.to_string())?;
+    if kind == DeviceKind::Dsa {
+        set("max_batch_size", &MAX_BATCH_DESCRIPTORS.to_string())?;
+    }
     set("max_transfer_size", &MAX_TRANSFER_BYTES.to_string())?;
     // Block on fault can be changed only while page requests are on.
     set("prs_disable", "0")?;
@@ -106,7 +133,7 @@ fn enable(device: &Device, number: u16) -> anyhow::Result<()> {
     for wq in &device.work_queues {
         let name = sysfs::wq_name(number, wq.id);
         bind("user", &name)?;
-        let node = node(number, wq.id);
+        let node = node(device.kind, number, wq.id);
         let begin = Instant::now();
         while !node.exists() {
             ensure!(
@@ -121,6 +148,6 @@ fn enable(device: &Device, number: u16) -> anyhow::Result<()> {
 }
 
 /// The character device of a WQ.
-pub(crate) fn node(number: u16, wq: u8) -> PathBuf {
-    Path::new("/dev/dsa").join(sysfs::wq_name(number, wq))
+pub(crate) fn node(kind: DeviceKind, number: u16, wq: u8) -> PathBuf {
+    Path::new("/dev").join(kind.prefix()).join(sysfs::wq_name(number, wq))
 }

@@ -3,6 +3,7 @@
 //! Owns: /dev/kmsg. Refuses: deciding which complaint is the driver's and known.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io::{ErrorKind, Read, Seek, SeekFrom},
     os::unix::fs::OpenOptionsExt,
@@ -10,29 +11,35 @@ use std::{
 };
 
 use anyhow::Context;
-use dsascope_guest::report::KernelReport;
+use dsascope_guest::{report::KernelReport, scenario::Scenario};
 
 use crate::sysfs;
 
 const COMPLAINTS: [&str; 7] =
     ["BUG", "WARNING:", "Oops", "RIP:", "general protection", "Call Trace", "hung task"];
 
-pub(crate) struct KernelLog(File);
+pub(crate) struct KernelLog {
+    file: File,
+    /// Of each device's slab cache when the run began.
+    objects: BTreeMap<String, u64>,
+}
 
 impl KernelLog {
-    pub(crate) fn begin() -> anyhow::Result<Self> {
+    pub(crate) fn begin(scenario: &Scenario) -> anyhow::Result<Self> {
         let what = "opening the kernel log";
         let mut file =
             OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg").context(what)?;
         file.seek(SeekFrom::End(0)).context(what)?;
-        Ok(Self(file))
+        let devices = scenario.devices.iter().map(|device| device.name.clone());
+        let objects = devices.map(|device| Ok((device.clone(), fault_objects(&device)?)));
+        Ok(Self { file, objects: objects.collect::<anyhow::Result<_>>()? })
     }
 
     pub(crate) fn end(&mut self) -> anyhow::Result<KernelReport> {
         let mut log = Vec::new();
         let mut record = vec![0; 8192];
         loop {
-            match self.0.read(&mut record) {
+            match self.file.read(&mut record) {
                 Ok(0) => break,
                 Ok(n) => log.push(message(&String::from_utf8_lossy(&record[..n]))),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -45,8 +52,21 @@ impl KernelLog {
         let complaints =
             log.iter().filter(|line| COMPLAINTS.iter().any(|word| line.contains(word))).cloned().collect();
         let tainted = sysfs::number(Path::new("/proc/sys/kernel/tainted"))?;
-        Ok(KernelReport { tainted, complaints, log })
+        let objects = self.objects.iter();
+        let fault_objects = objects
+            .map(|(device, before)| Ok((device.clone(), [*before, fault_objects(device)?])))
+            .collect::<anyhow::Result<_>>()?;
+        Ok(KernelReport { tainted, complaints, log, fault_objects })
     }
+}
+
+/// Objects of the cache that the driver names like the device; free ones that a CPU keeps at hand count too.
+fn fault_objects(device: &str) -> anyhow::Result<u64> {
+    let caches = sysfs::read(Path::new("/proc/slabinfo"))?;
+    let mut fields = caches.lines().map(str::split_whitespace);
+    let cache = fields.find_map(|mut fields| (fields.next()? == device).then(|| fields.next()).flatten());
+    let cache = cache.with_context(|| format!("there is no slab cache {device}"))?;
+    cache.parse().with_context(|| format!("the slab cache {device} holds {cache:?} objects"))
 }
 
 /// The text of one record: what stands between the first `;` and the end of its line.

@@ -54,7 +54,7 @@ pub(crate) fn load(path: &Path) -> anyhow::Result<Scenario> {
 
 /// The code is 0 when the run agrees with the scenario's expectations.
 pub(crate) fn run(scenario: &Scenario, options: &Options) -> anyhow::Result<i32> {
-    let mut kernel = KernelLog::begin()?;
+    let mut kernel = KernelLog::begin(scenario)?;
     configure::configure(scenario)?;
     let out = options.out.as_deref().unwrap_or(Path::new("/tmp"));
     let mut tracer = match options.tracer.as_slice() {

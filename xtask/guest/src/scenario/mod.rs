@@ -3,17 +3,21 @@
 //! Owns: the format ([`Scenario::parse`], validated once), what a scenario promises ([`plan`]) and random ones ([`random`]).
 //! Refuses: doing anything.
 
+mod operation;
 pub mod plan;
 mod random;
+mod streams;
 mod validate;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use operation::{Case, Operation};
 pub use random::random;
 pub use validate::{
-    ENGINES, GROUPS, MAX_BATCH_DESCRIPTORS, MAX_TRANSFER_BYTES, ScenarioError, TOTAL_WQ_ENTRIES, WORK_QUEUES,
+    ENGINES, GROUPS, MAX_BATCH_DESCRIPTORS, MAX_BATCH_IDENTIFIERS, MAX_TRANSFER_BYTES, ScenarioError,
+    TOTAL_WQ_ENTRIES, WORK_QUEUES,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,21 +65,74 @@ impl Tracer {
 #[serde(rename_all = "snake_case")]
 pub enum DeviceKind {
     Dsa,
+    /// Named iax by the driver.
+    Iaa,
+}
+
+impl DeviceKind {
+    /// What the driver's names of such devices begin with.
+    #[must_use]
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::Dsa => "dsa",
+            Self::Iaa => "iax",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
-    /// As the driver names it: dsa0.
+    /// As the driver names it: dsa0, iax1. The number is the device's place, whatever its kind.
     pub name: String,
     pub kind: DeviceKind,
     #[serde(default = "default_event_log_entries")]
     pub event_log_entries: u32,
+    /// Batches that may be under way at once: with few, an identifier comes back soon.
+    #[serde(default = "default_batch_identifiers", skip_serializing_if = "is_default_batch_identifiers")]
+    pub batch_identifiers: u16,
+    /// What goes wrong in the device.
+    #[serde(rename = "inject", default, skip_serializing_if = "Vec::is_empty")]
+    pub injections: Vec<Inject>,
     /// Without any, all engines are in group 0.
     #[serde(rename = "group", default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<Group>,
     #[serde(rename = "work_queue")]
     pub work_queues: Vec<WorkQueue>,
+}
+
+/// Something that goes wrong in the device, once it has accepted so many descriptors since the scenario's start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Inject {
+    /// A device error: the device stops, and what it had accepted is lost.
+    Halt {
+        #[serde(default)]
+        after_descriptors: u64,
+        /// What the driver must do to bring it back.
+        reset: Reset,
+    },
+    /// That many descriptors, elements of batches among them, end with a hardware error (0x20).
+    HardwareErrors {
+        #[serde(default)]
+        after_descriptors: u64,
+        descriptors: u32,
+    },
+    /// Each descriptor takes that much longer from then on.
+    Delay {
+        #[serde(default)]
+        after_descriptors: u64,
+        delay_us: u64,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reset {
+    Software,
+    Flr,
+    Warm,
+    Cold,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,17 +167,6 @@ pub struct WorkQueue {
     pub block_on_fault: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Operation {
-    Noop,
-    Memmove,
-    Memfill,
-    Compare,
-    /// Of memmoves with resident records; the process' completion-record habit is that of the batch's own record.
-    Batch,
-}
-
 /// How a process ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -130,6 +176,49 @@ pub enum Exit {
     Clean,
     /// By _exit right after its last `outstanding` descriptors were submitted.
     Pending,
+    /// When nothing ends any more, because the device was halted: what is outstanding then is lost.
+    Halted,
+}
+
+/// Where the pages of operands are when a descriptor is submitted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pages {
+    #[default]
+    Resident,
+    /// Not in the page table. Without block on fault each page ends the operation with a partial completion, which is resumed.
+    Absent,
+}
+
+impl Pages {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The batches of a process whose operation is `batch`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    pub descriptors: u16,
+    /// Of each descriptor.
+    #[serde(default = "default_batch_operation")]
+    pub operation: Operation,
+    /// Where the descriptors' completion records are, in the same order in each batch.
+    #[serde(default = "resident")]
+    pub records: Shares,
+    /// The descriptor of that index has a fence: it is not started when an earlier one failed or its record faulted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<u16>,
+    /// The descriptor of that index finds nothing at its source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<u16>,
+    /// The list's pages from that index on are absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list_absent_from: Option<u16>,
+    /// Whether the batch's own record is asked for also when all goes well.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub record_requested: bool,
 }
 
 /// Of `sum` descriptors, how many have their completion record where.
@@ -144,11 +233,18 @@ pub struct Shares {
     pub read_only: u16,
     #[serde(default)]
     pub unmapped: u16,
+    /// Across the border of two pages.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub straddling: u16,
+}
+
+impl Shares {
+    pub const NONE: Self = Self { resident: 0, absent: 0, read_only: 0, unmapped: 0, straddling: 0 };
 }
 
 impl Default for Shares {
     fn default() -> Self {
-        Self { resident: 0, absent: 1, read_only: 0, unmapped: 0 }
+        Self { absent: 1, ..Self::NONE }
     }
 }
 
@@ -163,9 +259,16 @@ pub struct Process {
     /// Transfer sizes, taken in turn; none for noop.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub bytes: Vec<u32>,
-    /// Descriptors in a batch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub batch_descriptors: Option<u16>,
+    pub batch: Option<Batch>,
+    /// Of what the operation reads, and of what it writes.
+    #[serde(default, skip_serializing_if = "Pages::is_default")]
+    pub source: Pages,
+    #[serde(default, skip_serializing_if = "Pages::is_default")]
+    pub destination: Pages,
+    /// After so many descriptors a drain is submitted, with a resident record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_every: Option<u32>,
     /// Descriptors (or batches) to submit, each time the WQ is opened.
     pub count: u32,
     /// Without it: as fast as possible.
@@ -222,6 +325,30 @@ const fn default_poll_us() -> u32 {
 const fn one() -> u16 {
     1
 }
+const fn default_batch_identifiers() -> u16 {
+    MAX_BATCH_IDENTIFIERS
+}
+const fn default_batch_operation() -> Operation {
+    Operation::Memmove
+}
+const fn resident() -> Shares {
+    Shares { resident: 1, ..Shares::NONE }
+}
+const fn yes() -> bool {
+    true
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_yes(value: &bool) -> bool {
+    *value
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(value: &u16) -> bool {
+    *value == 0
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_default_batch_identifiers(value: &u16) -> bool {
+    *value == MAX_BATCH_IDENTIFIERS
+}
 
 impl Scenario {
     /// Reads and validates; the error names the field.
@@ -245,13 +372,26 @@ impl Scenario {
     pub fn process(&self, name: &str) -> Option<&Process> {
         self.processes.iter().find(|process| process.name == name)
     }
+
+    /// Whether a device is left that only the machine's reset brings back.
+    #[must_use]
+    pub fn needs_new_machine(&self) -> bool {
+        let dead = |inject: &Inject| matches!(inject, Inject::Halt { reset: Reset::Warm | Reset::Cold, .. });
+        self.devices.iter().any(|device| device.injections.iter().any(dead))
+    }
+
+    /// The WQ that a process uses; of a validated scenario there is one.
+    #[must_use]
+    pub fn work_queue_of(&self, process: &Process) -> Option<&WorkQueue> {
+        self.device(&process.device)?.work_queue(process.work_queue)
+    }
 }
 
 impl Device {
-    /// The N of dsaN.
+    /// The N of dsaN or iaxN.
     #[must_use]
     pub fn number(&self) -> Option<u16> {
-        self.name.strip_prefix("dsa")?.parse().ok()
+        self.name.strip_prefix(self.kind.prefix())?.parse().ok()
     }
 
     #[must_use]

@@ -4,7 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Device, DeviceKind, Exit, Group, Mode, Operation, Process, Scenario, Shares, Tracer, WorkQueue};
+use dsascope_submit::Access;
+
+use super::plan::Habit;
+use super::{
+    Batch, Device, DeviceKind, Exit, Group, Inject, MAX_BATCH_IDENTIFIERS, Mode, Operation, Pages, Process,
+    Scenario, Shares, Tracer, WorkQueue,
+};
 
 /// SplitMix64: small, and good enough to choose scenarios.
 struct Random(u64);
@@ -33,49 +39,87 @@ impl Random {
     }
 }
 
-/// A valid scenario of one to four processes on dsa0.
+/// A valid scenario of one to four processes on up to two DSAs and an IAA, whose outcome is certain but for what processes leave behind
+/// that exit with faults pending.
 #[must_use]
 pub fn random(seed: u64) -> Scenario {
     let mut r = Random(seed);
-    let processes = r.range(1, 4);
-    let groups = groups(&mut r);
-    let group_ids: Vec<u8> = if groups.is_empty() { vec![0] } else { groups.iter().map(|g| g.id).collect() };
-    let mut ids: Vec<u8> = (0..super::WORK_QUEUES).collect();
-    let work_queues: Vec<WorkQueue> = (0..processes)
-        .map(|_| WorkQueue {
-            id: ids.swap_remove(r.next() as usize % ids.len()),
-            mode: Mode::Dedicated,
-            size: r.range(1, 32),
-            priority: r.range(1, 15) as u8,
-            group: r.pick(&group_ids),
-            page_requests: false,
-            block_on_fault: false,
-        })
-        .collect();
-    let processes: Vec<Process> =
-        work_queues.iter().enumerate().map(|(index, wq)| process(&mut r, index, wq)).collect();
-    let expect: BTreeMap<_, _> =
-        processes.iter().filter_map(|process| Some((process.name.clone(), process.certain()?))).collect();
+    let mut devices: Vec<Device> =
+        places(&mut r).into_iter().map(|(kind, name)| device(&mut r, kind, name)).collect();
+    let mut processes = Vec::new();
+    for index in 0..r.range(1, 4) {
+        // Each device has a process at least, as far as they go.
+        let place = usize::from(index) % devices.len();
+        let device = &mut devices[place];
+        let wq = work_queue(&mut r, device);
+        let process = process(&mut r, index, device, &wq);
+        device.work_queues.push(wq);
+        processes.push(process);
+    }
+    devices.retain(|device| !device.work_queues.is_empty());
+    for device in &mut devices {
+        inject(&mut r, device, &processes);
+    }
+    let mut scenario = Scenario {
+        name: format!("seed {seed}"),
+        description: String::new(),
+        timeout_s: 120,
+        tracer: Tracer::default(),
+        devices,
+        processes,
+        expect: BTreeMap::new(),
+    };
+    let certain = |process: &Process| Some((process.name.clone(), scenario.certain(process)?));
+    scenario.expect = scenario.processes.iter().filter_map(certain).collect();
+    scenario
+}
+
+/// One device, two or three, as every boot for random scenarios has them.
+fn places(r: &mut Random) -> Vec<(DeviceKind, &'static str)> {
+    let (first, second, third) =
+        ((DeviceKind::Dsa, "dsa0"), (DeviceKind::Dsa, "dsa1"), (DeviceKind::Iaa, "iax2"));
+    match r.range(0, 5) {
+        0 | 1 => vec![first],
+        2 => vec![third],
+        3 => vec![first, third],
+        4 => vec![second, first],
+        _ => vec![first, second, third],
+    }
+}
+
+/// Without work queues.
+fn device(r: &mut Random, kind: DeviceKind, name: &str) -> Device {
     let event_log_entries = match r.range(0, 3) {
         0 => 64,
         1 => r.range(64, 300).into(),
         2 => r.range(301, 4096).into(),
         _ => r.pick(&[100, 128, 1000, 65535]),
     };
-    Scenario {
-        name: format!("seed {seed}"),
-        description: String::new(),
-        timeout_s: 120,
-        tracer: Tracer::default(),
-        devices: vec![Device {
-            name: "dsa0".into(),
-            kind: DeviceKind::Dsa,
-            event_log_entries,
-            groups,
-            work_queues,
-        }],
-        processes,
-        expect,
+    let few = kind == DeviceKind::Dsa && r.one_in(6);
+    Device {
+        name: name.into(),
+        kind,
+        event_log_entries,
+        batch_identifiers: if few { r.range(1, 8) } else { MAX_BATCH_IDENTIFIERS },
+        injections: Vec::new(),
+        groups: groups(r),
+        work_queues: Vec::new(),
+    }
+}
+
+fn work_queue(r: &mut Random, device: &Device) -> WorkQueue {
+    let all = [0];
+    let groups: Vec<u8> = device.groups.iter().map(|group| group.id).collect();
+    let free: Vec<u8> = (0..super::WORK_QUEUES).filter(|id| device.work_queue(*id).is_none()).collect();
+    let page_requests = r.one_in(4);
+    WorkQueue {
+        id: r.pick(&free),
+        mode: Mode::Dedicated,
+        size: r.range(1, 32),
+        priority: r.range(1, 15) as u8,
+        group: r.pick(if groups.is_empty() { &all } else { &groups }),
+        page_requests,
+        block_on_fault: page_requests && r.one_in(2),
     }
 }
 
@@ -89,36 +133,76 @@ fn groups(r: &mut Random) -> Vec<Group> {
     }
 }
 
-fn process(r: &mut Random, index: usize, wq: &WorkQueue) -> Process {
-    let operation = r.pick(&[
-        Operation::Noop,
-        Operation::Memmove,
-        Operation::Memfill,
-        Operation::Compare,
-        Operation::Batch,
-    ]);
-    let bytes = match operation {
-        Operation::Noop => Vec::new(),
-        _ => (0..r.range(1, 3)).map(|_| r.pick(&[1, 8, 64, 200, 4096, 5000, 16384])).collect(),
+/// Errors and delays; no halt, which no other scenario of the boot should pay for.
+fn inject(r: &mut Random, device: &mut Device, processes: &[Process]) {
+    if r.one_in(8) {
+        let (after_descriptors, delay_us) = (r.range(0, 20).into(), r.range(1, 300).into());
+        device.injections.push(Inject::Delay { after_descriptors, delay_us });
+    }
+    let mut own = processes.iter().filter(|process| process.device == device.name);
+    // All of them must happen, and a batch's end must be certain.
+    if r.one_in(4) && own.all(|p| !matches!(p.operation, Operation::Batch | Operation::Drain)) {
+        let (after_descriptors, descriptors) = (r.range(0, 4).into(), r.range(1, 5).into());
+        device.injections.push(Inject::HardwareErrors { after_descriptors, descriptors });
+    }
+}
+
+fn process(r: &mut Random, index: u16, device: &Device, wq: &WorkQueue) -> Process {
+    let of_kind: Vec<Operation> = Operation::ALL.into_iter().filter(|o| o.is_of(device.kind)).collect();
+    let batch = device.kind == DeviceKind::Dsa && r.one_in(4);
+    let operation = if batch { Operation::Batch } else { r.pick(&of_kind) };
+    let mut batch = (operation == Operation::Batch).then(|| batch_of(r, device, &of_kind));
+    let executed = batch.as_ref().map_or(operation, |batch| batch.operation);
+    let mut completion_records = shares(r);
+    let waits = operation == Operation::Drain || batch.as_ref().is_some_and(|b| b.list_absent_from.is_some());
+    if waits {
+        // Whoever must see its record to go on.
+        completion_records = Shares { resident: r.range(0, 2), absent: r.range(1, 3), ..Shares::NONE };
+    }
+    if !waits && batch.is_none() && wq.size >= 2 && r.one_in(6) {
+        completion_records.straddling = r.range(1, 2);
+    }
+    let faulty = completion_records.has(|habit| habit != Habit::Resident && habit != Habit::Straddling);
+    let pending = faulty && !waits && !wq.page_requests && completion_records.straddling == 0 && r.one_in(5);
+    if let (true, Some(batch)) = (pending, &mut batch) {
+        // Shared pages must not be brought into a dying process.
+        batch.records = Shares { absent: 0, resident: batch.records.resident + 1, ..batch.records };
+    }
+    let pages = |r: &mut Random, access| {
+        let may = executed.accesses(access) && (batch.is_none() || wq.block_on_fault);
+        if may && r.one_in(3) { Pages::Absent } else { Pages::Resident }
     };
-    let completion_records = shares(r);
-    let count = r.range(10, 200);
-    let faulty =
-        completion_records.resident == 0 || completion_records.sum() > completion_records.resident.into();
-    let pending = faulty && r.one_in(5);
-    let threads = if pending || wq.size < 2 { 1 } else { r.pick(&[1, 1, 2]) };
-    let outstanding = r.range(threads, wq.size.min(count));
+    let (source, destination) = (pages(r, Access::Read), pages(r, Access::Write));
+    let resumes = source == Pages::Absent || destination == Pages::Absent;
+    let count = if resumes { r.range(10, 40) } else { r.range(10, 200) };
+    // Places on the WQ: drains need some beside the descriptors.
+    let each = if completion_records.straddling > 0 { 2 } else { 1 };
+    let mut threads = if pending || wq.size < 2 * each { 1 } else { r.pick(&[1, 1, 2]) };
+    let drains = operation != Operation::Drain && wq.size >= (each + 1) * threads && r.one_in(4);
+    if drains && wq.size < (each + 1) * threads {
+        threads = 1;
+    }
+    let room = (wq.size - if drains { threads } else { 0 }) / each;
+    let unit = executed.unit_bytes();
+    let sizes = [1, 8, 64, 200, 4096, 5000, 16384].map(|bytes: u32| bytes.next_multiple_of(unit));
     Process {
         name: format!("random-{index}"),
-        device: "dsa0".into(),
+        device: device.name.clone(),
         work_queue: wq.id,
         operation,
-        bytes,
-        batch_descriptors: (operation == Operation::Batch).then(|| r.range(2, 16)),
+        bytes: if executed.has_operands() {
+            (0..r.range(1, 3)).map(|_| r.pick(&sizes)).collect()
+        } else {
+            Vec::new()
+        },
+        batch,
+        source,
+        destination,
+        drain_every: drains.then(|| r.range(1, 20).into()),
         count: count.into(),
         poll_us: 50,
         rate_per_s: r.one_in(4).then(|| u32::from(r.range(100, 1000))),
-        outstanding,
+        outstanding: r.range(threads, room.min(count)),
         threads,
         repeat: if pending { 1 } else { r.pick(&[1, 1, 1, 2, 3]) },
         start_delay_ms: if r.one_in(3) { r.range(1, 100).into() } else { 0 },
@@ -128,9 +212,36 @@ fn process(r: &mut Random, index: usize, wq: &WorkQueue) -> Process {
     }
 }
 
+fn batch_of(r: &mut Random, device: &Device, operations: &[Operation]) -> Batch {
+    let single: Vec<_> =
+        operations.iter().copied().filter(|o| !matches!(o, Operation::Batch | Operation::Drain)).collect();
+    let descriptors = r.range(2, 16);
+    let operation = r.pick(&single);
+    let index = |r: &mut Random, n| r.one_in(n).then(|| r.range(0, descriptors - 1));
+    let records = match r.range(0, 2) {
+        0 => Shares { resident: 1, ..Shares::NONE },
+        _ => Shares {
+            resident: r.range(0, 4),
+            absent: r.range(1, 4),
+            read_only: r.range(0, 1),
+            unmapped: r.range(0, 1),
+            straddling: 0,
+        },
+    };
+    Batch {
+        descriptors,
+        operation,
+        records,
+        fence: index(r, 3),
+        failing: index(r, 4).filter(|_| operation.accesses(Access::Read)),
+        list_absent_from: r.one_in(4).then(|| r.range(0, descriptors - 2)),
+        record_requested: device.batch_identifiers < MAX_BATCH_IDENTIFIERS || !r.one_in(4),
+    }
+}
+
 /// One habit alone, or a mix.
 fn shares(r: &mut Random) -> Shares {
-    let none = Shares { resident: 0, absent: 0, read_only: 0, unmapped: 0 };
+    let none = Shares::NONE;
     match r.range(0, 6) {
         0 => Shares { absent: 1, ..none },
         1 => Shares { read_only: 1, ..none },
@@ -141,6 +252,7 @@ fn shares(r: &mut Random) -> Shares {
             absent: r.range(1, 8),
             read_only: r.range(0, 2),
             unmapped: r.range(0, 2),
+            straddling: 0,
         },
     }
 }
@@ -148,35 +260,53 @@ fn shares(r: &mut Random) -> Shares {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::plan::Habit;
     use proptest::prelude::*;
 
     #[test]
-    fn ten_thousand_seeds_are_valid_and_cover_the_format() {
-        let (mut operations, mut processes, mut habits) = ([0; 5], [0; 5], [0; 4]);
-        let (mut pending, mut smallest, mut largest, mut repeated) = (0, 0, 0, 0);
-        for seed in 0..10_000 {
+    fn two_thousand_seeds_are_valid_and_cover_the_format() {
+        let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+        let mut see = |what: &str, is: bool| *seen.entry(what.to_owned()).or_default() += u32::from(is);
+        for seed in 0..2_000 {
             let s = random(seed);
-            s.validate().unwrap_or_else(|e| panic!("seed {seed}: {e}"));
-            processes[s.processes.len()] += 1;
-            smallest += u32::from(s.devices[0].event_log_entries == 64);
-            largest += u32::from(s.devices[0].event_log_entries == 65535);
+            s.validate().unwrap_or_else(|e| panic!("seed {seed}: {e}\n{}", s.to_toml().unwrap()));
+            see("three devices", s.devices.len() == 3);
+            see("four processes", s.processes.len() == 4);
+            for d in &s.devices {
+                see(&d.name, true);
+                see("smallest log", d.event_log_entries == 64);
+                see("largest log", d.event_log_entries == 65535);
+                see("few identifiers", d.batch_identifiers < 9);
+                see("delay", d.injections.iter().any(|i| matches!(i, Inject::Delay { .. })));
+                see("errors", d.injections.iter().any(|i| matches!(i, Inject::HardwareErrors { .. })));
+                see("page requests", d.work_queues.iter().any(|wq| wq.page_requests));
+                see("block on fault", d.work_queues.iter().any(|wq| wq.block_on_fault));
+            }
             for p in &s.processes {
-                operations[p.operation as usize] += 1;
-                pending += u32::from(p.exit == Exit::Pending);
-                repeated += u32::from(p.repeat > 1);
-                for (n, habit) in habits.iter_mut().zip(Habit::ALL) {
-                    *n += u32::from(p.completion_records.of(habit) > 0);
-                }
+                see(&format!("{:?}", p.operation), true);
+                see("pending", p.exit == Exit::Pending);
+                see("repeated", p.repeat > 1);
+                see("drains", p.drain_every.is_some());
+                see("absent source", p.source == Pages::Absent);
+                see("absent destination", p.destination == Pages::Absent);
+                Habit::ALL.iter().for_each(|h| see(&format!("{h:?}"), p.completion_records.of(*h) > 0));
+                let Some(batch) = &p.batch else { continue };
+                see("fence", batch.fence.is_some());
+                see("failing", batch.failing.is_some());
+                see("list", batch.list_absent_from.is_some());
+                see("silent", !batch.record_requested);
+                see("faulting elements", batch.records.absent > 0);
             }
         }
-        assert!(operations.iter().all(|&n| n > 1000), "{operations:?}");
-        assert!(processes[1..].iter().all(|&n| n > 1000), "{processes:?}");
-        assert!(habits.iter().all(|&n| n > 1000), "{habits:?}");
-        assert!(pending > 500 && smallest > 500 && largest > 100 && repeated > 500);
+        let operations = Operation::ALL.map(|operation| format!("{operation:?}"));
+        for what in operations.iter().map(String::as_str).chain(["three devices", "iax2", "dsa1", "silent"]) {
+            assert!(seen.get(what).is_some_and(|n| *n > 0), "{what}");
+        }
+        assert!(seen.values().all(|n| *n > 20), "{seen:?}");
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn any_seed_is_valid_and_survives_its_file(seed: u64) {
             let s = random(seed);

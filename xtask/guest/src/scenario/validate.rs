@@ -5,8 +5,10 @@
 use std::collections::BTreeSet;
 
 use dsascope_common::hw::regs::evlstatus;
+use dsascope_submit::Access;
 
-use super::{Device, Exit, Mode, Operation, Process, Scenario, WorkQueue};
+use super::plan::Habit;
+use super::{Batch, Device, DeviceKind, Exit, Inject, Mode, Operation, Pages, Process, Scenario, WorkQueue};
 
 /// Resources of one device (idxd-facts section 7.1, and the testbed's model).
 pub const WORK_QUEUES: u8 = 8;
@@ -16,6 +18,8 @@ pub const TOTAL_WQ_ENTRIES: u32 = 128;
 /// What every WQ is configured with.
 pub const MAX_BATCH_DESCRIPTORS: u16 = 32;
 pub const MAX_TRANSFER_BYTES: u32 = 2 << 20;
+/// What an event-log entry has room for.
+pub const MAX_BATCH_IDENTIFIERS: u16 = 256;
 /// A command name has 16 bytes with its zero.
 const NAME_BYTES: usize = 15;
 
@@ -59,11 +63,12 @@ impl Scenario {
         let long = self.tracer.stall_ms.is_some_and(|ms| ms / 1000 >= self.timeout_s);
         ensure!(!long, "tracer.stall_ms", "must be shorter than timeout_s");
         ensure!(!self.devices.is_empty(), "device", "at least one is needed");
-        let mut names = BTreeSet::new();
+        let mut numbers = BTreeSet::new();
         for (index, device) in self.devices.iter().enumerate() {
             let at = format!("device[{index}]");
-            ensure!(names.insert(&device.name), format!("{at}.name"), "{:?} is there twice", device.name);
             device.validate(&at)?;
+            let free = numbers.insert(device.number());
+            ensure!(free, format!("{at}.name"), "the number of {:?} is there twice", device.name);
         }
         let mut names = BTreeSet::new();
         let mut taken = BTreeSet::new();
@@ -71,10 +76,10 @@ impl Scenario {
             let at = format!("process[{index}]");
             ensure!(names.insert(&process.name), format!("{at}.name"), "{:?} is there twice", process.name);
             process.validate(&at)?;
-            let wq = self.work_queue_of(process, &at)?;
+            let (device, wq) = self.place_of(process, &at)?;
             let free = taken.insert((&process.device, process.work_queue));
             ensure!(free, format!("{at}.work_queue"), "a dedicated WQ can be open in one process only");
-            process.validate_on(wq, &at)?;
+            process.validate_on(device, wq, &at)?;
         }
         for name in self.expect.keys() {
             ensure!(names.contains(name), format!("expect.{name}"), "there is no process of that name");
@@ -82,25 +87,35 @@ impl Scenario {
         Ok(())
     }
 
-    fn work_queue_of(&self, process: &Process, at: &str) -> Result<&WorkQueue, ScenarioError> {
+    fn place_of(&self, process: &Process, at: &str) -> Result<(&Device, &WorkQueue), ScenarioError> {
         let device = self.device(&process.device);
         let device =
             device.ok_or_else(|| field(format!("{at}.device"), format!("no device {:?}", process.device)))?;
-        device.work_queue(process.work_queue).ok_or_else(|| {
+        let wq = device.work_queue(process.work_queue).ok_or_else(|| {
             field(
                 format!("{at}.work_queue"),
                 format!("{} has no work queue {}", device.name, process.work_queue),
             )
-        })
+        })?;
+        Ok((device, wq))
     }
 }
 
 impl Device {
     fn validate(&self, at: &str) -> Result<(), ScenarioError> {
         let name = format!("{at}.name");
-        let number =
-            self.number().ok_or_else(|| field(&name, "must be dsa and a number, as the driver names it"))?;
-        ensure!(self.name == format!("dsa{number}"), name, "must be written dsa{number}");
+        let prefix = self.kind.prefix();
+        let wrong = || field(&name, format!("must be {prefix} and a number, as the driver names it"));
+        let number = self.number().ok_or_else(wrong)?;
+        ensure!(self.name == format!("{prefix}{number}"), name, "must be written {prefix}{number}");
+        let identifiers = self.batch_identifiers;
+        let at_identifiers = format!("{at}.batch_identifiers");
+        let good = (1..=MAX_BATCH_IDENTIFIERS).contains(&identifiers);
+        ensure!(good, at_identifiers, "must be 1 to {MAX_BATCH_IDENTIFIERS}, not {identifiers}");
+        let all = self.kind == DeviceKind::Dsa || identifiers == MAX_BATCH_IDENTIFIERS;
+        ensure!(all, at_identifiers, "an IAA has no batches");
+        let halts = self.injections.iter().filter(|inject| matches!(inject, Inject::Halt { .. })).count();
+        ensure!(halts <= 1, format!("{at}.inject"), "a device can be halted once");
         let sizes = evlstatus::MIN_SIZE..=evlstatus::MAX_SIZE;
         let entries = self.event_log_entries;
         ensure!(
@@ -194,12 +209,8 @@ impl Process {
             format!("{at}.outstanding"),
             "must be at least one a thread"
         );
-        let sum = self.completion_records.sum();
-        ensure!(
-            (1..=1000).contains(&sum),
-            format!("{at}.completion_records"),
-            "shares must sum to 1 to 1000, not {sum}"
-        );
+        let sum = shares(&self.completion_records, &format!("{at}.completion_records"))?;
+        ensure!(self.drain_every != Some(0), format!("{at}.drain_every"), "must not be 0");
         if let Some(cgroup) = &self.cgroup {
             let part = |p: &str| !p.is_empty() && !p.starts_with('.') && p.chars().all(plain);
             ensure!(
@@ -211,7 +222,7 @@ impl Process {
         if self.exit == Exit::Pending {
             let exit = format!("{at}.exit");
             ensure!(
-                self.completion_records.resident < u16::try_from(sum).unwrap_or(u16::MAX),
+                u32::from(self.completion_records.resident) < sum,
                 exit,
                 "pending needs completion records that fault"
             );
@@ -227,46 +238,123 @@ impl Process {
     }
 
     fn validate_operation(&self, at: &str) -> Result<(), ScenarioError> {
-        let bytes = format!("{at}.bytes");
-        if self.operation == Operation::Noop {
-            ensure!(self.bytes.is_empty(), bytes, "a noop has no transfer size");
-        } else {
-            ensure!(!self.bytes.is_empty(), bytes, "at least one transfer size is needed");
-        }
-        for size in &self.bytes {
-            let good = (1..=MAX_TRANSFER_BYTES).contains(size);
-            ensure!(good, bytes, "must be 1 to {MAX_TRANSFER_BYTES}, not {size}");
-        }
-        let batch = format!("{at}.batch_descriptors");
-        match (self.operation, self.batch_descriptors) {
-            (Operation::Batch, Some(n)) => {
-                let good = (2..=MAX_BATCH_DESCRIPTORS).contains(&n);
-                ensure!(good, batch, "must be 2 to {MAX_BATCH_DESCRIPTORS}, not {n}");
+        let batch = format!("{at}.batch");
+        let executed = match (self.operation, &self.batch) {
+            (Operation::Batch, Some(own)) => {
+                own.validate(self, &batch)?;
+                own.operation
             }
             (Operation::Batch, None) => return Err(field(batch, "is needed for a batch")),
             (_, Some(_)) => return Err(field(batch, "is for batches only")),
-            (_, None) => {}
+            (operation, None) => operation,
+        };
+        let bytes = format!("{at}.bytes");
+        if executed.has_operands() {
+            ensure!(!self.bytes.is_empty(), bytes, "at least one transfer size is needed");
+        } else {
+            ensure!(self.bytes.is_empty(), bytes, "there is nothing to transfer");
         }
+        let (unit, most) = (executed.unit_bytes(), executed.max_bytes());
+        for size in &self.bytes {
+            let good = (1..=most).contains(size) && size.is_multiple_of(unit);
+            ensure!(good, bytes, "must be multiples of {unit} up to {most}, not {size}");
+        }
+        for (pages, access, what) in
+            [(self.source, Access::Read, "source"), (self.destination, Access::Write, "destination")]
+        {
+            let has = pages == Pages::Resident || executed.accesses(access);
+            ensure!(has, format!("{at}.{what}"), "there is none");
+        }
+        let records = &self.completion_records;
+        let seen = !records.has(|habit| !habit.is_seen());
+        ensure!(
+            seen || self.operation != Operation::Drain,
+            format!("{at}.completion_records"),
+            "a drain whose record does not come cannot be waited for"
+        );
         Ok(())
     }
 
-    /// Rules that need the WQ.
-    fn validate_on(&self, wq: &WorkQueue, at: &str) -> Result<(), ScenarioError> {
+    /// Rules that need the WQ and its device.
+    fn validate_on(&self, device: &Device, wq: &WorkQueue, at: &str) -> Result<(), ScenarioError> {
         let dedicated = wq.mode == Mode::Dedicated;
         ensure!(
             dedicated,
             format!("{at}.work_queue"),
             "is a shared WQ: submitting there needs ENQCMD, which the guest's CPU does not have"
         );
+        let kind = device.kind;
+        ensure!(self.operation.is_of(kind), format!("{at}.operation"), "{} cannot do it", device.name);
+        // A drain behind each descriptor whose record straddles, and one a thread now and then.
+        let behind = if self.completion_records.straddling > 0 { self.outstanding } else { 0 };
+        let places = behind + if self.drain_every.is_some() { self.threads } else { 0 };
+        let fits = self.outstanding.saturating_add(places) <= wq.size;
         ensure!(
-            self.outstanding <= wq.size,
+            fits,
             format!("{at}.outstanding"),
-            "{} is more than the WQ's {} entries",
+            "{} and {places} for drains are more than the WQ's {} entries",
             self.outstanding,
             wq.size
         );
+        let resident = self.source == Pages::Resident && self.destination == Pages::Resident;
+        ensure!(
+            resident || self.operation != Operation::Batch || wq.block_on_fault,
+            format!("{at}.source"),
+            "a batch's operands may be absent only on a WQ with block_on_fault"
+        );
+        let silent = self.batch.as_ref().is_some_and(|batch| !batch.record_requested);
+        ensure!(
+            !silent || device.batch_identifiers == MAX_BATCH_IDENTIFIERS,
+            format!("{at}.batch.record_requested"),
+            "with few identifiers, whether the record comes would depend on other batches"
+        );
+        let errors = device.injections.iter().any(|inject| matches!(inject, Inject::HardwareErrors { .. }));
+        ensure!(
+            !errors || self.operation != Operation::Batch,
+            format!("{at}.operation"),
+            "nobody can say how a batch ends on a device with hardware errors"
+        );
+        let halts = device.injections.iter().any(|inject| matches!(inject, Inject::Halt { .. }));
+        ensure!(
+            halts == (self.exit == Exit::Halted),
+            format!("{at}.exit"),
+            "must be \"halted\" where the device is halted, and only there"
+        );
         Ok(())
     }
+}
+
+impl Batch {
+    fn validate(&self, process: &Process, at: &str) -> Result<(), ScenarioError> {
+        let count = self.descriptors;
+        let good = (2..=MAX_BATCH_DESCRIPTORS).contains(&count);
+        ensure!(good, format!("{at}.descriptors"), "must be 2 to {MAX_BATCH_DESCRIPTORS}, not {count}");
+        let element = self.operation.is_of(DeviceKind::Dsa)
+            && !matches!(self.operation, Operation::Batch | Operation::Drain);
+        ensure!(element, format!("{at}.operation"), "cannot be in a batch");
+        shares(&self.records, &format!("{at}.records"))?;
+        let straddling = self.records.straddling + process.completion_records.straddling;
+        ensure!(straddling == 0, format!("{at}.records"), "must not straddle in batches");
+        for (what, index) in [("fence", self.fence), ("failing", self.failing)] {
+            let inside = index.is_none_or(|index| index < count);
+            ensure!(inside, format!("{at}.{what}"), "there is no such descriptor");
+        }
+        let source = self.failing.is_none() || self.operation.accesses(Access::Read);
+        ensure!(source, format!("{at}.failing"), "the operation has no source");
+        let list = format!("{at}.list_absent_from");
+        let whole = self.list_absent_from.is_none_or(|from| from + 2 <= count);
+        ensure!(whole, list, "two descriptors must be left: a batch has no less");
+        let resumes = self.list_absent_from.is_none() || !process.completion_records.has(Habit::fails);
+        ensure!(resumes, list, "needs records that come, to be resumed");
+        Ok(())
+    }
+}
+
+/// The sum of the shares.
+fn shares(shares: &super::Shares, at: &str) -> Result<u32, ScenarioError> {
+    let sum = shares.sum();
+    ensure!((1..=1000).contains(&sum), at, "shares must sum to 1 to 1000, not {sum}");
+    Ok(sum)
 }
 
 #[cfg(test)]
@@ -326,7 +414,43 @@ mod tests {
             ("name = \"p\"", "name = \"sixteen-letters-\"", "process[0].name"),
             ("bytes = [64]", "bytes = []", "process[0].bytes"),
             ("bytes = [64]", "bytes = [0]", "process[0].bytes"),
-            ("bytes = [64]", "bytes = [64]\nbatch_descriptors = 2", "process[0].batch_descriptors"),
+            ("bytes = [64]", "bytes = [64]\nbatch = { descriptors = 2 }", "process[0].batch: is for"),
+            ("\"memmove\"", "\"batch\"", "process[0].batch: is needed"),
+            ("\"memmove\"", "\"cr_delta\"\nbatch = { descriptors = 2 }", "process[0].batch"),
+            ("\"memmove\"", "\"dif_check\"", "process[0].bytes: must be multiples of 512"),
+            ("\"memmove\"", "\"compress\"", "process[0].operation: dsa0 cannot"),
+            ("\"memmove\"", "\"compare\"\ndestination = \"absent\"", "process[0].destination: there is none"),
+            ("\"memmove\"", "\"batch\"\nbatch = { descriptors = 1 }", "process[0].batch.descriptors"),
+            ("\"memmove\"", "\"batch\"\nbatch = { descriptors = 2, fence = 2 }", "process[0].batch.fence"),
+            (
+                "\"memmove\"",
+                "\"batch\"\nbatch = { descriptors = 4, list_absent_from = 3 }",
+                "list_absent_from",
+            ),
+            (
+                "\"memmove\"",
+                "\"batch\"\nbatch = { descriptors = 4, operation = \"drain\" }",
+                "batch.operation",
+            ),
+            (
+                "\"memmove\"",
+                "\"batch\"\nsource = \"absent\"\nbatch = { descriptors = 4 }",
+                "process[0].source",
+            ),
+            ("outstanding = 4", "outstanding = 16\ndrain_every = 5", "16 and 1 for drains"),
+            ("{ absent = 1 }", "{ straddling = 1 }\nexit = \"halted\"", "process[0].exit"),
+            (
+                "outstanding = 4\n        completion_records = { absent = 1 }",
+                "outstanding = 9\ncompletion_records = { straddling = 1 }",
+                "9 for drains",
+            ),
+            ("kind = \"dsa\"", "kind = \"iaa\"", "device[0].name: must be iax"),
+            ("kind = \"dsa\"", "kind = \"dsa\"\nbatch_identifiers = 0", "device[0].batch_identifiers"),
+            (
+                "kind = \"dsa\"",
+                "kind = \"dsa\"\ninject = [{ kind = \"halt\", reset = \"flr\" }]",
+                "process[0].exit",
+            ),
             ("count = 10", "count = 0", "process[0].count"),
             ("count = 10", "count = 10\nrate_per_s = 0", "process[0].rate_per_s"),
             ("count = 10", "count = 10\npoll_us = 0", "process[0].poll_us"),
@@ -384,7 +508,7 @@ mod tests {
             let scenario = Scenario::parse(&fs::read_to_string(&path).unwrap())
                 .unwrap_or_else(|e| panic!("{}: {e}", path.display()));
             for (name, expect) in &scenario.expect {
-                let certain = scenario.process(name).unwrap().certain();
+                let certain = scenario.certain(scenario.process(name).unwrap());
                 assert!(certain.is_none_or(|certain| certain == *expect), "{}: {name}", path.display());
             }
             files += 1;
@@ -397,6 +521,7 @@ mod tests {
         let text = include_str!("../../../../docs/scenarios.md");
         let toml = text.split("```toml\n").nth(1).and_then(|t| t.split("```").next()).unwrap();
         let scenario = Scenario::parse(toml).unwrap();
-        assert_eq!(scenario.process("writer").unwrap().certain(), Some(scenario.expect["writer"]));
+        let writer = scenario.process("writer").unwrap();
+        assert_eq!(scenario.certain(writer), Some(scenario.expect["writer"]));
     }
 }

@@ -5,7 +5,10 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use dsascope_guest::{report::FileCounters, scenario::Process};
+use dsascope_guest::{
+    report::FileCounters,
+    scenario::{DeviceKind, Process},
+};
 use nix::unistd::gettid;
 
 use crate::sysfs;
@@ -18,9 +21,9 @@ pub(crate) struct OpenFile {
 
 impl OpenFile {
     /// The file that this thread has just opened on `wq`; the driver notes the opener's thread id.
-    pub(crate) fn of_this_thread(wq: &str) -> anyhow::Result<Self> {
+    pub(crate) fn of_this_thread(kind: DeviceKind, wq: &str) -> anyhow::Result<Self> {
         let pid = gettid().as_raw() as u32;
-        let path = sysfs::open_files(wq)
+        let path = sysfs::open_files(kind, wq)
             .into_iter()
             .find(|file| sysfs::number::<u32>(&file.join("pid")).is_ok_and(|opener| opener == pid))
             .with_context(|| format!("the driver shows no file of thread {pid} on {wq}"))?;
@@ -29,6 +32,10 @@ impl OpenFile {
 
     pub(crate) fn failures(&self) -> anyhow::Result<u64> {
         sysfs::number(&self.path.join("cr_fault_failures"))
+    }
+
+    pub(crate) fn faults(&self) -> anyhow::Result<u64> {
+        sysfs::number(&self.path.join("cr_faults"))
     }
 
     /// `settled`: nothing is pending any more, so the counters are final.

@@ -4,6 +4,7 @@
 
 mod buffers;
 mod files;
+mod slot;
 mod submitter;
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use dsascope_guest::{
     report::{FileCounters, ProcessReport},
-    scenario::{Exit, Process},
+    scenario::{self, DeviceKind, Exit, Process},
 };
 use dsascope_submit::WorkQueue;
 use nix::sys::prctl;
@@ -31,10 +32,12 @@ pub(crate) const READY: &str = "ready";
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) process: Process,
+    pub(crate) work_queue: scenario::WorkQueue,
+    pub(crate) kind: DeviceKind,
     /// /dev/dsa/wqN.M
     pub(crate) node: PathBuf,
     /// wqN.M
-    pub(crate) wq: String,
+    pub(crate) name: String,
     pub(crate) forever: bool,
 }
 
@@ -89,10 +92,11 @@ fn work(order: &Order, results: &mut Results) -> anyhow::Result<()> {
     prctl::set_name(&name).context("naming this process")?;
     // Sleeps between two looks at a record end when asked, not 50 µs later.
     prctl::set_timerslack(1).context("setting the timer slack")?;
+    let cases = process.cases();
     for round in 0..process.repeat {
         let queue = WorkQueue::open(&order.node)?;
-        let file = OpenFile::of_this_thread(&order.wq)?;
-        let submitter = Round::prepare(&queue, &file, order)?;
+        let file = OpenFile::of_this_thread(order.kind, &order.name)?;
+        let submitter = Round::prepare(&queue, &file, order, &cases)?;
         if round == 0 {
             say(READY)?;
             let line = hear()?;

@@ -1,7 +1,7 @@
 //! Submits a round's descriptors from its threads, keeps to the depth, and sees each to its end.
 //!
-//! Owns: who is outstanding. A record in a resident or absent page is seen; one that cannot be delivered ends when the driver's
-//! failure counter says so. Refuses: spinning.
+//! Owns: who is outstanding. A record in a resident or absent page is seen; those that cannot be delivered have ended when the driver's
+//! failure counter says so of all. Refuses: spinning.
 
 use std::{
     sync::{
@@ -13,25 +13,28 @@ use std::{
 };
 
 use anyhow::anyhow;
+use dsascope_common::hw::{completion::status, descriptor::opcode};
 use dsascope_guest::{
     report::ProcessReport,
-    scenario::{Exit, Process, plan::Habit},
+    scenario::{Case, Exit, Process, plan::Faults, plan::Habit},
 };
-use dsascope_submit::{Operation, Presence, Record, Work, WorkQueue};
+use dsascope_submit::{Presence, Record, Work, WorkQueue};
 
 use super::{
     Order,
-    buffers::{Buffers, presence},
+    buffers::Kit,
     files::OpenFile,
     lock,
+    slot::{News, Sent, Slot},
 };
 
 /// Between two looks at the driver's counters.
 const LOOK_AT_COUNTERS: Duration = Duration::from_millis(1);
 /// Between two looks at the wish to stop.
 const LOOK_AT_STOP: Duration = Duration::from_millis(100);
-/// Without any progress, what is outstanding is overdue.
+/// Without any progress, what is outstanding is overdue; or lost, where the device is halted.
 const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE_WITH_HALT: Duration = Duration::from_secs(2);
 
 /// Set when a process that goes on for ever is to come to its end.
 pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
@@ -40,49 +43,38 @@ pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
 #[derive(Debug, Default)]
 struct Books {
     report: ProcessReport,
-    /// Outstanding with a record that will be seen.
-    visible: u64,
-    /// Submitted with a record that cannot be delivered, and how many of these the driver has finished.
+    outstanding: u64,
+    /// Records submitted that cannot be delivered, and how many of these the driver has finished.
     failing: u64,
     failed: u64,
     looked_at_counters: Option<Instant>,
 }
 
 pub(crate) struct Round<'a> {
-    queue: &'a WorkQueue,
+    kit: Kit<'a>,
     file: &'a OpenFile,
     process: &'a Process,
     forever: bool,
     /// Between two looks at the records.
     poll: Duration,
+    patience: Duration,
     cycle: Vec<Habit>,
     workers: Vec<Mutex<Worker>>,
     books: Mutex<Books>,
 }
 
-/// A thread's memory: a slot for each descriptor that may be outstanding, and one whose end is not seen.
+/// A thread's memory: a slot for each descriptor that may be outstanding, and its drain.
 #[derive(Debug)]
 struct Worker {
     slots: Vec<Slot>,
-    unseen: Buffers,
-    read_only: Vec<Record>,
-    unmapped: Vec<Record>,
+    drain: Option<Drain>,
 }
 
 #[derive(Debug)]
-struct Slot {
-    buffers: Buffers,
-    resident: Option<Record>,
-    absent: Option<Record>,
-    outstanding: Option<Outstanding>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Outstanding {
-    number: u64,
-    habit: Habit,
+struct Drain {
     record: Record,
-    submitted: Instant,
+    outstanding: bool,
+    submitted: u32,
 }
 
 /// What a process that exits with faults pending submits last.
@@ -108,17 +100,19 @@ impl<'a> Round<'a> {
         queue: &'a WorkQueue,
         file: &'a OpenFile,
         order: &'a Order,
+        cases: &'a [Case],
     ) -> anyhow::Result<Self> {
         let process = &order.process;
-        let workers = (0..process.threads)
-            .map(|_| Worker::new(queue, process).map(Mutex::new))
-            .collect::<anyhow::Result<_>>()?;
+        let kit = Kit { queue, process, wq: &order.work_queue, kind: order.kind, cases };
+        let workers =
+            (0..process.threads).map(|_| Worker::new(&kit).map(Mutex::new)).collect::<anyhow::Result<_>>()?;
         Ok(Self {
-            queue,
+            kit,
             file,
             process,
             forever: order.forever,
             poll: Duration::from_micros(process.poll_us.into()),
+            patience: if process.exit == Exit::Halted { PATIENCE_WITH_HALT } else { PATIENCE },
             cycle: process.completion_records.cycle(),
             workers,
             books: Mutex::default(),
@@ -140,7 +134,7 @@ impl<'a> Round<'a> {
                 .into_iter()
                 .try_for_each(|r| r.join().map_err(|_| anyhow!("a submitting thread panicked"))?)
         })?;
-        self.wait_for_failures()
+        self.wait_for_counters()
     }
 
     fn work(&self, thread: usize, from: u64, to: u64) -> anyhow::Result<()> {
@@ -155,31 +149,33 @@ impl<'a> Round<'a> {
                 let seconds = (number - from) as f64 * self.workers.len() as f64 / f64::from(rate);
                 begin + Duration::from_secs_f64(seconds)
             });
-            let habit = self.cycle[number as usize % self.cycle.len()];
             loop {
-                if self.look(&mut worker)? > 0 {
+                if self.look(&mut worker)? {
                     progress = Instant::now();
                 }
                 let wait = due.saturating_duration_since(Instant::now());
-                if wait.is_zero() && self.submit(&mut worker, number, habit)? {
+                if wait.is_zero() && self.submit(&mut worker, number)? {
                     progress = Instant::now();
                     break;
                 }
                 if self.forever && STOP.load(Ordering::Relaxed) {
                     break;
                 }
-                let idle = worker.slots.iter().all(|slot| slot.outstanding.is_none());
-                if wait.is_zero() && progress.elapsed() > PATIENCE {
+                if wait.is_zero() && progress.elapsed() > self.patience {
                     return self.give_up(&worker);
                 }
-                thread::sleep(if wait.is_zero() || !idle { self.poll } else { wait.min(LOOK_AT_STOP) });
+                thread::sleep(if wait.is_zero() || !worker.is_idle() {
+                    self.poll
+                } else {
+                    wait.min(LOOK_AT_STOP)
+                });
             }
         }
         let mut progress = Instant::now();
-        while worker.slots.iter().any(|slot| slot.outstanding.is_some()) {
-            if self.look(&mut worker)? > 0 {
+        while !worker.is_idle() {
+            if self.look(&mut worker)? {
                 progress = Instant::now();
-            } else if progress.elapsed() > PATIENCE {
+            } else if progress.elapsed() > self.patience {
                 return self.give_up(&worker);
             }
             thread::sleep(self.poll);
@@ -187,45 +183,101 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// False: the depth is reached.
-    fn submit(&self, worker: &mut Worker, number: u64, habit: Habit) -> anyhow::Result<bool> {
-        let free = worker.slots.iter().position(|slot| slot.outstanding.is_none());
-        if !habit.fails() && free.is_none() || !self.reserve(habit)? {
-            return Ok(false);
+    /// False: the depth is reached, or a drain is due and the last one is still outstanding.
+    fn submit(&self, worker: &mut Worker, number: u64) -> anyhow::Result<bool> {
+        let every = self.process.drain_every;
+        if let (Some(every), Some(drain)) = (every, &mut worker.drain)
+            && drain.submitted >= every
+        {
+            if drain.outstanding {
+                return Ok(false);
+            }
+            self.kit.queue.arm(drain.record)?;
+            let sent =
+                Sent { works: vec![Work::plain(opcode::DRAIN, drain.record)], drains: 1, ..Sent::default() };
+            self.send(&sent)?;
+            drain.outstanding = true;
+            drain.submitted = 0;
         }
-        if habit.fails() {
-            let (operation, record) = worker.unseen_work(self.queue, number, habit)?;
-            self.queue.arm(record)?;
-            self.queue.submit(&Work { operation, record: Some(record) })?;
-        } else if let Some(slot) = free.and_then(|index| worker.slots.get_mut(index)) {
-            let record = slot.record(habit)?;
-            let operation = slot.buffers.prepare(self.queue, number)?;
-            self.queue.arm(record)?;
-            slot.outstanding = Some(Outstanding { number, habit, record, submitted: Instant::now() });
-            self.queue.submit(&Work { operation, record: Some(record) })?;
+        let Some(slot) = worker.slots.iter_mut().find(|slot| slot.is_free()) else { return Ok(false) };
+        {
+            let mut books = lock(&self.books);
+            if books.outstanding >= u64::from(self.process.outstanding) {
+                return Ok(false);
+            }
+            books.outstanding += 1;
+        }
+        let habit = self.cycle[number as usize % self.cycle.len()];
+        let sent = slot.prepare(&self.kit, number, habit, None)?;
+        self.send(&sent)?;
+        if let Some(drain) = &mut worker.drain {
+            drain.submitted += 1;
         }
         Ok(true)
     }
 
-    /// Takes one of the process' places on the WQ, if there is one.
-    fn reserve(&self, habit: Habit) -> anyhow::Result<bool> {
+    /// Books first: what has been sent may end at once.
+    fn send(&self, sent: &Sent) -> anyhow::Result<()> {
         let mut books = lock(&self.books);
-        let full = |books: &Books| {
-            books.visible + books.failing.saturating_sub(books.failed) >= u64::from(self.process.outstanding)
-        };
-        if full(&books) {
-            self.look_at_counters(&mut books)?;
+        books.failing += sent.faults.failed;
+        count(&mut books.report, sent);
+        drop(books);
+        Ok(sent.works.iter().try_for_each(|work| self.kit.queue.submit(work))?)
+    }
+
+    /// Takes what has ended off the slots; whether there was any progress.
+    fn look(&self, worker: &mut Worker) -> anyhow::Result<bool> {
+        let mut progress = false;
+        let settled = self.is_settled()?;
+        for slot in &mut worker.slots {
+            if let Some(news) = slot.look(&self.kit, settled)? {
+                progress = true;
+                self.take(news);
+            }
         }
-        if full(&books) {
-            return Ok(false);
+        if let Some(drain) = worker.drain.as_mut().filter(|drain| drain.outstanding)
+            && let Some(completion) = self.kit.queue.completion(drain.record)?
+        {
+            progress = true;
+            drain.outstanding = false;
+            if completion.status != status::SUCCESS {
+                lock(&self.books).report.note_wrong(format!("a drain ended with {completion:x?}"));
+            }
         }
-        if habit.fails() {
-            books.failing += 1;
-        } else {
-            books.visible += 1;
+        Ok(progress)
+    }
+
+    fn take(&self, news: News) {
+        let mut books = lock(&self.books);
+        if news.ended {
+            books.outstanding -= 1;
         }
-        count(&mut books.report, habit);
-        Ok(true)
+        if let Some(Faults { failed, .. }) = news.again {
+            books.failing += failed;
+        }
+        let report = &mut books.report;
+        report.delivered += news.seen.delivered;
+        report.uncopied += news.seen.uncopied;
+        if let Some(again) = news.again {
+            report.submitted += 1;
+            report.resumed += 1;
+            report.faults += again.total();
+        }
+        report.hardware_errors += u64::from(news.hardware_error);
+        report.misreported += u64::from(news.misreported);
+        if let Some(words) = news.wrong {
+            report.note_wrong(words);
+        }
+        if !self.forever {
+            report.delivery_us.extend(news.latency_us);
+        }
+    }
+
+    /// Whether the driver has counted every failure that there must be.
+    fn is_settled(&self) -> anyhow::Result<bool> {
+        let mut books = lock(&self.books);
+        self.look_at_counters(&mut books)?;
+        Ok(books.failed >= books.failing)
     }
 
     fn look_at_counters(&self, books: &mut Books) -> anyhow::Result<()> {
@@ -237,153 +289,90 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    /// Takes what has been completed off the slots; how many.
-    fn look(&self, worker: &mut Worker) -> anyhow::Result<u32> {
-        let mut seen = 0;
-        for slot in &mut worker.slots {
-            let Some(outstanding) = slot.outstanding else { continue };
-            let Some(completion) = self.queue.completion(outstanding.record)? else { continue };
-            let latency = outstanding.submitted.elapsed();
-            slot.outstanding = None;
-            seen += 1;
-            let right = slot.buffers.is_right(self.queue, outstanding.number, &completion)?;
-            let mut books = lock(&self.books);
-            books.visible -= 1;
-            books.report.wrong += u64::from(!right);
-            if outstanding.habit == Habit::Absent {
-                books.report.delivered += 1;
-                if !self.forever {
-                    books.report.delivery_us.push(u32::try_from(latency.as_micros()).unwrap_or(u32::MAX));
-                }
-            } else {
-                books.report.resident_completed += 1;
-            }
-        }
-        Ok(seen)
-    }
-
     fn give_up(&self, worker: &Worker) -> anyhow::Result<()> {
-        let overdue = worker.slots.iter().filter(|slot| slot.outstanding.is_some()).count() as u64;
-        lock(&self.books).report.overdue += overdue;
+        let left = worker.slots.iter().filter(|slot| !slot.is_free()).count() as u64;
+        let report = &mut lock(&self.books).report;
+        if self.process.exit == Exit::Halted {
+            report.lost += left;
+        } else {
+            report.overdue += left;
+        }
         Ok(())
     }
 
-    fn wait_for_failures(&self) -> anyhow::Result<()> {
+    /// What nobody sees, the driver counts: failures, and records that nobody asked for.
+    fn wait_for_counters(&self) -> anyhow::Result<()> {
         let mut progress = Instant::now();
+        let mut before = (0, 0);
         loop {
-            let mut books = lock(&self.books);
-            let before = books.failed;
-            self.look_at_counters(&mut books)?;
-            if books.failed >= books.failing {
+            let (failing, faults, uncopied, overdue) = {
+                let books = lock(&self.books);
+                let Books { report, failing, .. } = &*books;
+                (*failing, report.faults, report.uncopied, report.overdue + report.lost)
+            };
+            let failed = if failing > 0 { self.file.failures()? } else { 0 };
+            let counted = if uncopied > 0 { self.file.faults()? } else { faults };
+            lock(&self.books).failed = failed;
+            if failed >= failing && counted >= faults || overdue > 0 {
                 return Ok(());
             }
-            if books.failed > before {
+            if (failed, counted) != before {
+                before = (failed, counted);
                 progress = Instant::now();
-            } else if progress.elapsed() > PATIENCE {
-                books.report.overdue += books.failing - books.failed;
+            } else if progress.elapsed() > self.patience {
+                lock(&self.books).report.overdue += failing.saturating_sub(failed).max(1);
                 return Ok(());
             }
-            drop(books);
             thread::sleep(LOOK_AT_COUNTERS);
         }
     }
 
     /// Adds the round to the process' report, and prepares the last burst of a pending exit.
     pub(crate) fn leave(self, report: &mut ProcessReport) -> anyhow::Result<Burst<'a>> {
-        let Books { report: mut round, .. } = std::mem::take(&mut *lock(&self.books));
-        if round.read_only + round.unmapped > 0 {
+        let Books { report: mut round, failing, .. } = std::mem::take(&mut *lock(&self.books));
+        if failing > 0 {
             round.failed = self.file.failures()?;
         }
         let mut works = Vec::new();
         if self.process.exit == Exit::Pending {
-            let worker = lock(&self.workers[0]);
+            let mut worker = lock(&self.workers[0]);
             // Shared pages would stay in a dying process' page table: the driver's copy may come after the kernel has cleared it.
-            let untouched = self.queue.records(Presence::Untouched, self.process.outstanding.into())?;
+            let untouched = self.kit.queue.records(Presence::Untouched, self.process.outstanding.into())?;
             let first = u64::from(self.process.count - u32::from(self.process.outstanding));
-            for (index, number) in (first..self.process.count.into()).enumerate() {
+            for ((number, slot), untouched) in (first..).zip(&mut worker.slots).zip(untouched) {
                 let habit = self.cycle[number as usize % self.cycle.len()];
-                let (operation, record) = if habit.fails() {
-                    worker.unseen_work(self.queue, number, habit)?
-                } else {
-                    let slot = &worker.slots[index];
-                    let record = if habit == Habit::Absent { untouched[index] } else { slot.record(habit)? };
-                    (slot.buffers.prepare(self.queue, number)?, record)
-                };
-                self.queue.arm(record)?;
-                works.push(Work { operation, record: Some(record) });
-                count(&mut round, habit);
+                let record = (habit == Habit::Absent).then_some(untouched);
+                let sent = slot.prepare(&self.kit, number, habit, record)?;
+                count(&mut round, &sent);
                 round.left_pending += 1;
+                works.extend(sent.works);
             }
         }
-        add(report, round);
-        Ok(Burst { queue: self.queue, works })
+        report.add(round);
+        Ok(Burst { queue: self.kit.queue, works })
     }
 }
 
 impl Worker {
-    fn new(queue: &WorkQueue, process: &Process) -> anyhow::Result<Self> {
-        let depth = usize::from(process.outstanding);
-        let records = |habit: Habit| -> anyhow::Result<Vec<Record>> {
-            let used = process.completion_records.of(habit) > 0;
-            Ok(queue.records(presence(habit), if used { depth } else { 0 })?)
+    fn new(kit: &Kit<'_>) -> anyhow::Result<Self> {
+        let slots = (0..kit.process.outstanding).map(|_| Slot::new(kit)).collect::<anyhow::Result<_>>()?;
+        let drain = match kit.process.drain_every {
+            Some(_) => kit.queue.records(Presence::Resident, 1)?.first().copied(),
+            None => None,
         };
-        let (resident, absent) = (records(Habit::Resident)?, records(Habit::Absent)?);
-        let slots = (0..depth)
-            .map(|index| {
-                let buffers = Buffers::new(queue, process)?;
-                let at = |records: &[Record]| records.get(index).copied();
-                Ok(Slot { buffers, resident: at(&resident), absent: at(&absent), outstanding: None })
-            })
-            .collect::<anyhow::Result<_>>()?;
-        Ok(Self {
-            slots,
-            unseen: Buffers::new(queue, process)?,
-            read_only: records(Habit::ReadOnly)?,
-            unmapped: records(Habit::Unmapped)?,
-        })
+        Ok(Self { slots, drain: drain.map(|record| Drain { record, outstanding: false, submitted: 0 }) })
     }
 
-    fn unseen_work(
-        &self,
-        queue: &WorkQueue,
-        number: u64,
-        habit: Habit,
-    ) -> anyhow::Result<(Operation, Record)> {
-        let records = if habit == Habit::ReadOnly { &self.read_only } else { &self.unmapped };
-        let record = records.get(number as usize % records.len().max(1));
-        let record = *record.ok_or_else(|| anyhow!("no {habit:?} records were prepared"))?;
-        Ok((self.unseen.prepare(queue, number)?, record))
+    fn is_idle(&self) -> bool {
+        let drained = self.drain.as_ref().is_none_or(|drain| !drain.outstanding);
+        drained && self.slots.iter().all(Slot::is_free)
     }
 }
 
-impl Slot {
-    fn record(&self, habit: Habit) -> anyhow::Result<Record> {
-        let record = if habit == Habit::Resident { self.resident } else { self.absent };
-        record.ok_or_else(|| anyhow!("no {habit:?} records were prepared"))
-    }
-}
-
-fn count(report: &mut ProcessReport, habit: Habit) {
-    report.submitted += 1;
-    *match habit {
-        Habit::Resident => &mut report.resident,
-        Habit::Absent => &mut report.absent,
-        Habit::ReadOnly => &mut report.read_only,
-        Habit::Unmapped => &mut report.unmapped,
-    } += 1;
-}
-
-fn add(report: &mut ProcessReport, mut round: ProcessReport) {
-    report.submitted += round.submitted;
-    report.resident += round.resident;
-    report.absent += round.absent;
-    report.read_only += round.read_only;
-    report.unmapped += round.unmapped;
-    report.resident_completed += round.resident_completed;
-    report.delivered += round.delivered;
-    report.failed += round.failed;
-    report.overdue += round.overdue;
-    report.left_pending += round.left_pending;
-    report.wrong += round.wrong;
-    report.delivery_us.append(&mut round.delivery_us);
+fn count(report: &mut ProcessReport, sent: &Sent) {
+    report.submitted += sent.works.len() as u64;
+    report.faults += sent.faults.total();
+    report.refused += u64::from(sent.refused);
+    report.drains += sent.drains;
+    report.drains_absent += sent.drains_absent;
 }

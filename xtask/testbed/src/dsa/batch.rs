@@ -42,17 +42,26 @@ pub(super) struct Element {
 pub(super) struct Identifiers {
     /// Uses so far, and whether one is under way.
     all: Vec<(u64, bool)>,
+    /// Those from there on are not handed out.
+    limit: usize,
     next: usize,
 }
 
 impl Identifiers {
     pub(super) fn new(count: u16) -> Self {
-        let count = count.clamp(1, MAX_BATCH_IDENTIFIERS);
-        Self { all: vec![(0, false); usize::from(count)], next: 0 }
+        let mut identifiers = Self { all: vec![(0, false); MAX_BATCH_IDENTIFIERS.into()], limit: 0, next: 0 };
+        identifiers.limit(count);
+        identifiers
+    }
+
+    /// How many there are from now on; those in use beyond come back and stay away.
+    pub(super) fn limit(&mut self, count: u16) {
+        self.limit = count.clamp(1, MAX_BATCH_IDENTIFIERS).into();
+        self.next %= self.limit;
     }
 
     pub(super) fn take(&mut self) -> Option<BatchId> {
-        let count = self.all.len();
+        let count = self.limit;
         let index = (self.next..self.next + count).map(|i| i % count).find(|&i| !self.all[i].1)?;
         let (uses, busy) = &mut self.all[index];
         let batch = BatchId { id: index as u8, generation: *uses };

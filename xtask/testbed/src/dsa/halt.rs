@@ -61,11 +61,40 @@ impl State {
     }
 }
 
+/// What goes wrong in a device, and when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Batches that can be under way, 1 to 256.
+    pub batch_identifiers: u16,
+    /// Each when the device has accepted so many descriptors more.
+    pub injections: Vec<(u64, Injection)>,
+}
+
 impl DsaDevice {
     /// Make something go wrong.
     pub fn inject(&self, injection: Injection) {
+        self.inject_into(&mut self.state(), injection);
+    }
+
+    /// Take back what was injected, but for a halt, and follow another plan.
+    pub fn follow(&self, plan: &Plan) {
         let mut guard = self.state();
         let state = &mut *guard;
+        state.hardware_errors = 0;
+        state.delay = Duration::ZERO;
+        state.identifiers.limit(plan.batch_identifiers);
+        let from = state.next_sequence;
+        state.planned = plan.injections.iter().map(|(after, i)| (from.saturating_add(*after), *i)).collect();
+        self.inject_planned(state);
+    }
+
+    pub(super) fn inject_planned(&self, state: &mut State) {
+        let accepted = state.next_sequence;
+        let due: Vec<_> = state.planned.extract_if(.., |(after, _)| *after <= accepted).collect();
+        due.into_iter().for_each(|(_, injection)| self.inject_into(state, injection));
+    }
+
+    fn inject_into(&self, state: &mut State, injection: Injection) {
         self.log(Event::Injected { device: self.name(), injection });
         match injection {
             Injection::Halt { reset } => self.halt(state, reset),

@@ -28,7 +28,7 @@ use std::thread::JoinHandle;
 
 pub use batch::MAX_BATCH_IDENTIFIERS;
 pub use function::Function;
-pub use halt::{Injection, ResetType};
+pub use halt::{Injection, Plan, ResetType};
 pub use host::{Dma, DmaFault, Host, Interrupts, PageRequests, Port};
 pub use model::{ENGINES, GROUPS, Kind, TOTAL_ENTRIES, VECTORS, WQS};
 

@@ -125,6 +125,7 @@ impl DsaDevice {
         wq.queue.push_back(job);
         state.next_sequence += 1;
         self.wake_engine(state, index);
+        self.inject_planned(state);
         true
     }
 

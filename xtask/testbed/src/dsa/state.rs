@@ -11,6 +11,7 @@ use dsascope_common::hw::{PASID_MASK, bits};
 
 use super::batch::Identifiers;
 use super::command::Pending;
+use super::halt::Injection;
 use super::model::{ENGINES, GROUPS, Kind, VECTORS, WQS};
 use super::paging::Asked;
 use super::portal::Portal;
@@ -172,6 +173,8 @@ pub(super) struct State {
     /// Injected: errors left, and a delay for each descriptor.
     pub(super) hardware_errors: u32,
     pub(super) delay: Duration,
+    /// What is injected when so many descriptors have been accepted.
+    pub(super) planned: Vec<(u64, Injection)>,
     /// An engine is writing the event-log slot at the tail.
     pub(super) log_busy: bool,
     /// Entries written since the last reset, and which of them was the last of a WQ and PASID; what the head is past may be missing.
@@ -196,6 +199,7 @@ impl State {
             stopping: false,
             hardware_errors: 0,
             delay: Duration::ZERO,
+            planned: Vec::new(),
             log_busy: false,
             log_written: 0,
             last_entry: HashMap::new(),

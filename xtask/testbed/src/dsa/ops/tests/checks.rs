@@ -4,6 +4,8 @@ use dsascope_common::hw::descriptor::opcode;
 use dsascope_common::hw::operation::{CreateDelta, Dif, Iax, Tags, crc, dif, fill, iax as formats};
 use proptest::prelude::*;
 
+use dsascope_submit::reference;
+
 use super::*;
 
 const SIZE: u32 = 512;

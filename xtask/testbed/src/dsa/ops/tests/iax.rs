@@ -3,7 +3,7 @@
 use dsascope_common::hw::descriptor::opcode;
 use dsascope_common::hw::operation::Iax;
 use dsascope_common::hw::operation::iax::{self as formats, compress_aecs as aecs, error};
-use dsascope_submit::resume_iax;
+use dsascope_submit::{reference, resume_iax};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use proptest::prelude::*;
 

@@ -3,6 +3,8 @@
 use dsascope_common::hw::descriptor::opcode;
 use dsascope_common::hw::operation::{Crc, Dif, Tags, crc, dif, iax as formats};
 
+use dsascope_submit::reference;
+
 use super::*;
 
 fn arena_with(at: u64, bytes: &[u8]) -> Arena {

@@ -3,7 +3,6 @@
 mod checks;
 mod iax;
 mod known;
-mod reference;
 mod resume;
 
 use std::sync::{LazyLock, Mutex};

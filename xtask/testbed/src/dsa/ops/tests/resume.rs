@@ -2,11 +2,11 @@
 //! left, and the end is that of a run without holes.
 
 use dsascope_common::hw::descriptor::opcode;
-use dsascope_common::hw::operation::{CreateDelta, Dif, Tags, crc, delta, fill};
-use dsascope_submit::{rebase_delta, resume};
+use dsascope_common::hw::operation::{CreateDelta, Dif, Tags, crc, fill};
+use dsascope_submit::reference::{self, Expected};
+use dsascope_submit::{DeltaPart, Progress, Step, rebase_delta};
 use proptest::prelude::*;
 
-use super::reference::{self, Expected};
 use super::*;
 
 /// Memory in four parts: source, second source or record, destination, second destination.
@@ -239,45 +239,25 @@ fn holes() -> impl Strategy<Value = Vec<(usize, bool)>> {
     proptest::collection::vec((page, proptest::bool::weighted(0.7)), 0..24)
 }
 
-fn ended(c: &DsaCompletion) -> Expected {
-    Expected { status: c.status, result: c.result, completed: c.bytes_completed, words: c.operation_specific }
-}
-
 /// Run, mend, resume until the end: how all of it ended, or none if the rest does not fit a descriptor.
 fn run_through_holes(arena: &Arena, first: &Descriptor) -> Option<Expected> {
-    let create = first.opcode() == opcode::CR_DELTA;
-    let (mut d, mut completed, mut record) = (*first, 0, 0);
+    let mut progress = Progress::new(*first);
     for _ in 0..=2 * PAGES {
-        let c = dsa(arena, &d);
-        let written = c.delta_record_bytes();
-        if create {
-            let address = CreateDelta::from_words(&d.operation_specific).record_addr;
-            arena.change(address, |bytes| assert!(rebase_delta(&mut bytes[..written as usize], completed)));
-            record += written;
+        let c = dsa(arena, progress.descriptor());
+        if let Some(DeltaPart { address, bytes, compared }) = progress.delta_part(&c) {
+            arena.change(address, |memory| assert!(rebase_delta(&mut memory[..bytes as usize], compared)));
         }
-        completed += c.bytes_completed;
-        if !is_partial(c.status) {
-            let mut all = Expected { completed, ..ended(&c) };
-            if create {
-                all.words[0] = u64::from(record);
-                // "Equal" is said of the last part; the status judges that, so a checked result is judged anew.
-                if all.result == delta::RESULT_EQUAL && record > 0 {
-                    all.result = delta::RESULT_DIFFERENT;
-                }
-                let expected = CreateDelta::from_words(&d.operation_specific).expected_results;
-                let checked = d.flags() & flags::CHECK_RESULT != 0;
-                all.status = if checked && expected >> all.result & 1 == 0 { 2 } else { 1 };
+        let room = CreateDelta::from_words(&progress.descriptor().operation_specific).max_record_bytes;
+        match progress.take(&c) {
+            Step::Done(all) => return Some(all),
+            Step::Resume { fault_addr, write } => arena.mend(fault_addr, write),
+            Step::Stuck => {
+                assert!(first.opcode() == opcode::CR_DELTA && room - c.delta_record_bytes() < 80);
+                return None;
             }
-            return Some(all);
         }
-        arena.mend(c.fault_addr, c.status & 0x80 != 0);
-        let Some(rest) = resume(&d, &c) else {
-            assert!(create && CreateDelta::from_words(&d.operation_specific).max_record_bytes - written < 80);
-            return None;
-        };
-        d = rest;
     }
-    panic!("no end: {d:?}");
+    panic!("no end: {progress:?}");
 }
 
 proptest! {
@@ -287,8 +267,8 @@ proptest! {
     fn operations_do_what_the_reference_does(case in cases()) {
         let Case { mut memory, descriptor } = case;
         let arena = Arena::new(&memory);
-        let device = ended(&dsa(&arena, &descriptor));
-        let expected = reference::execute(&mut memory, &descriptor);
+        let device = Expected::from(&dsa(&arena, &descriptor));
+        let expected = reference::execute(&mut memory, BASE, &descriptor);
         prop_assert_eq!(device, expected);
         prop_assert!(arena.bytes() == memory, "memory differs");
     }
@@ -297,7 +277,7 @@ proptest! {
     fn resuming_ends_as_if_there_were_no_holes(case in cases(), holes in holes()) {
         let Case { memory, descriptor } = case;
         let whole = Arena::new(&memory);
-        let without = ended(&dsa(&whole, &descriptor));
+        let without = Expected::from(&dsa(&whole, &descriptor));
         let arena = Arena::with_holes(&memory, &holes);
         if let Some(all) = run_through_holes(&arena, &descriptor) {
             prop_assert_eq!(all, without);

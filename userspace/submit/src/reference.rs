@@ -1,23 +1,36 @@
-//! The operations once more, as simple as can be: whole buffers, CRCs bit by bit. Shares nothing with the device but formats.
+//! DSA's operations once more, on the CPU and as simple as can be: whole buffers, CRCs bit by bit. What a device did is held against it, by
+//! the testbed's tests and by the processes of its scenarios.
+//!
+//! Owns: how an operation ends that finds all its pages. Refuses: checking descriptors; it panics where one leaves the memory that it is
+//! given. Shares nothing with the device models but formats.
 
-use dsascope_common::hw::completion::status;
+use dsascope_common::hw::completion::{DsaCompletion, status};
 use dsascope_common::hw::descriptor::{Descriptor, flags, opcode};
-use dsascope_common::hw::operation::{Crc, CreateDelta, Dif, crc, dif, fill};
+use dsascope_common::hw::operation::{Crc, CreateDelta, Dif, crc, dif, fill, iax};
 
-use super::BASE;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Expected {
-    pub(super) status: u8,
-    pub(super) result: u8,
-    pub(super) completed: u32,
-    pub(super) words: [u64; 2],
+/// What a completion record says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    pub status: u8,
+    pub result: u8,
+    pub completed: u32,
+    /// The operation's own part.
+    pub words: [u64; 2],
 }
 
-/// What the descriptor does to memory and how it ends.
-pub(super) fn execute(memory: &mut [u8], d: &Descriptor) -> Expected {
+impl From<&DsaCompletion> for Expected {
+    fn from(c: &DsaCompletion) -> Self {
+        Self { status: c.status, result: c.result, completed: c.bytes_completed, words: c.operation_specific }
+    }
+}
+
+/// What the descriptor does to memory, which begins at address `base`, and how it ends.
+///
+/// # Panics
+/// When an operand lies outside.
+pub fn execute(memory: &mut [u8], base: u64, d: &Descriptor) -> Expected {
     let size = d.transfer_size as usize;
-    let at = |address: u64| (address - BASE) as usize;
+    let at = |address: u64| (address - base) as usize;
     let whole = Expected { status: 1, result: 0, completed: d.transfer_size, words: [0; 2] };
     let range = |address: u64| at(address)..at(address) + size;
     match d.opcode() {
@@ -56,17 +69,18 @@ pub(super) fn execute(memory: &mut [u8], d: &Descriptor) -> Expected {
             let own = Crc::from_words(&d.operation_specific);
             let mut seed = own.seed;
             if d.flags() & crc::FLAG_READ_SEED != 0 {
-                seed = u32::from_le_bytes(memory[at(own.seed_addr)..][..4].try_into().unwrap());
+                let bytes = memory[at(own.seed_addr)..].first_chunk().copied();
+                seed = bytes.map_or(0, u32::from_le_bytes);
             }
             Expected { words: [u64::from(crc32c(&memory[range(d.source)], seed, d.flags())), 0], ..whole }
         }
-        opcode::CR_DELTA => create_delta(memory, d),
+        opcode::CR_DELTA => create_delta(memory, base, d),
         opcode::AP_DELTA => {
             let record = memory[at(d.source)..][..d.operation_specific[0] as usize].to_vec();
             let mut last = None;
             for (i, entry) in record.chunks(10).enumerate() {
                 let offset = u16::from_le_bytes([entry[0], entry[1]]);
-                let bad = |status| Expected { status, completed: i as u32 * 10, ..whole.clone() };
+                let bad = |status| Expected { status, completed: i as u32 * 10, ..whole };
                 if last.is_some_and(|last| offset <= last) {
                     return bad(status::DR_OFFSET_NOINC);
                 }
@@ -78,8 +92,9 @@ pub(super) fn execute(memory: &mut [u8], d: &Descriptor) -> Expected {
             }
             Expected { completed: record.len() as u32, ..whole }
         }
+        opcode::NOOP | opcode::DRAIN => Expected { completed: 0, ..whole },
         opcode::CFLUSH | opcode::TRANSL_FETCH => whole,
-        _ => integrity(memory, d),
+        _ => integrity(memory, base, d),
     }
 }
 
@@ -89,12 +104,12 @@ fn compared(d: &Descriptor, same: usize) -> Expected {
     Expected { status: if expected { 1 } else { 2 }, result, completed: same as u32, words: [0; 2] }
 }
 
-fn create_delta(memory: &mut [u8], d: &Descriptor) -> Expected {
+fn create_delta(memory: &mut [u8], base: u64, d: &Descriptor) -> Expected {
     let own = CreateDelta::from_words(&d.operation_specific);
     let mut record = Vec::new();
     let mut ended = None;
     for offset in (0..d.transfer_size).step_by(8) {
-        let eight = |address: u64| &memory[(address - BASE) as usize + offset as usize..][..8];
+        let eight = |address: u64| &memory[(address - base) as usize + offset as usize..][..8];
         if eight(d.source) == eight(d.destination) {
             continue;
         }
@@ -105,7 +120,7 @@ fn create_delta(memory: &mut [u8], d: &Descriptor) -> Expected {
         record.extend(((offset / 8) as u16).to_le_bytes());
         record.extend(eight(d.destination));
     }
-    memory[(own.record_addr - BASE) as usize..][..record.len()].copy_from_slice(&record);
+    memory[(own.record_addr - base) as usize..][..record.len()].copy_from_slice(&record);
     let result = if ended.is_some() { 2 } else { u8::from(!record.is_empty()) };
     let unexpected = d.flags() & flags::CHECK_RESULT != 0 && own.expected_results & 1 << result == 0;
     Expected {
@@ -117,7 +132,7 @@ fn create_delta(memory: &mut [u8], d: &Descriptor) -> Expected {
 }
 
 /// CRC-32C, bit by bit.
-pub(super) fn crc32c(bytes: &[u8], seed: u32, descriptor_flags: u32) -> u32 {
+pub fn crc32c(bytes: &[u8], seed: u32, descriptor_flags: u32) -> u32 {
     let plain = descriptor_flags & crc::FLAG_BYPASS_INVERSION_AND_REFLECTION != 0;
     let mut register = if plain { seed } else { (!seed).reverse_bits() };
     for byte in bytes {
@@ -131,28 +146,43 @@ pub(super) fn crc32c(bytes: &[u8], seed: u32, descriptor_flags: u32) -> u32 {
     if plain { register } else { !register.reverse_bits() }
 }
 
+/// IAA's CRC64 of any polynomial, bit by bit; `flags` are the descriptor's at byte 38.
+pub fn crc64(bytes: &[u8], polynomial: u64, flags: u16) -> u64 {
+    let reflected = flags & iax::CRC64_REFLECT != 0;
+    // A narrower one is left-justified.
+    let width = !0u64 << (polynomial.trailing_zeros() % 64);
+    let inverted = if flags & iax::CRC64_INVERT != 0 { width } else { 0 };
+    let crc = bytes.iter().fold(inverted, |crc, byte| {
+        let byte = if reflected { byte.reverse_bits() } else { *byte };
+        (0..8).fold(crc ^ u64::from(byte) << 56, |crc, _| {
+            crc << 1 ^ if crc >> 63 == 1 { polynomial } else { 0 }
+        })
+    }) ^ inverted;
+    if reflected { crc.reverse_bits() } else { crc }
+}
+
 /// The guard of T10: CRC-16, polynomial 0x8bb7, bit by bit.
-pub(super) fn guard(bytes: &[u8], seed: u16) -> u16 {
+pub fn guard(bytes: &[u8], seed: u16) -> u16 {
     bytes.iter().fold(seed, |crc, byte| {
         (0..8).fold(crc ^ u16::from(*byte) << 8, |crc, _| crc << 1 ^ if crc >> 15 == 1 { 0x8bb7 } else { 0 })
     })
 }
 
 /// Guard, application tag, reference tag.
-pub(super) fn field(own: &Dif, block: &[u8], application: u16, reference: u32) -> Vec<u8> {
+pub fn field(own: &Dif, block: &[u8], application: u16, reference: u32) -> Vec<u8> {
     let crc = guard(block, if own.flags & dif::INVERT_CRC_SEED != 0 { 0xffff } else { 0 });
     let crc = if own.flags & dif::INVERT_CRC_RESULT != 0 { !crc } else { crc };
     [&crc.to_be_bytes()[..], &application.to_be_bytes(), &reference.to_be_bytes()].concat()
 }
 
-fn integrity(memory: &mut [u8], d: &Descriptor) -> Expected {
+fn integrity(memory: &mut [u8], base: u64, d: &Descriptor) -> Expected {
     let own = Dif::from_words(&d.operation_specific);
     let block = own.block_bytes() as usize;
     let op = d.opcode();
     let reads = matches!(op, opcode::DIF_CHECK | opcode::DIF_STRP | opcode::DIF_UPDT);
     let writes = matches!(op, opcode::DIF_INS | opcode::DIX_GEN | opcode::DIF_UPDT);
     let step = block + if reads { 8 } else { 0 };
-    let source = memory[(d.source - BASE) as usize..][..d.transfer_size as usize].to_vec();
+    let source = memory[(d.source - base) as usize..][..d.transfer_size as usize].to_vec();
     let (mut from, mut to) = (own.source, own.destination);
     let mut written = Vec::new();
     let mut failed = None;
@@ -203,7 +233,7 @@ fn integrity(memory: &mut [u8], d: &Descriptor) -> Expected {
         }
     }
     if op != opcode::DIF_CHECK {
-        memory[(d.destination - BASE) as usize..][..written.len()].copy_from_slice(&written);
+        memory[(d.destination - base) as usize..][..written.len()].copy_from_slice(&written);
     }
     let words = [if reads { from.word() } else { 0 }, if writes { to.word() } else { 0 }];
     match failed {
