@@ -20,7 +20,7 @@ use crate::{
     file,
     kernel::{self, current_tid, now_ns, offset, read, read_at},
     release,
-    wrap::{on_entry, on_exit},
+    wrap::{on_entry, on_exit, on_kprobe},
 };
 
 /// A command or a reset while it lasts.
@@ -249,4 +249,4 @@ on_entry!(HALT_FLR, halt_flr, halt_flr_fentry, halt_flr_kprobe, (0));
 on_entry!(HALT_FINAL, halt_final, halt_final_fentry, halt_final_kprobe, (0));
 on_entry!(RESET_START, reset_start, reset_start_fentry, reset_start_kprobe, (0));
 on_exit!(RESET_END, reset_end, reset_end_fexit, reset_end_kretprobe);
-on_entry!(WARNING, warning, warning_fentry, warning_kprobe, (0, 1, 2, 3, 4, 5));
+on_kprobe!(WARNING, warning, warning_kprobe, (0, 1, 2, 3, 4, 5));

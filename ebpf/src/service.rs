@@ -143,13 +143,16 @@ fn finish(fault: &mut FaultRecord, now: u64) {
     unsafe {
         account::add(&raw mut (*totals).queued, 1);
         account::add(&raw mut (*totals).served, 1);
-        let outcome = if fault.copy_end_ns != 0 || fault.marks & mark::OUTCOME_INFERRED != 0 {
+        // Of a copy whose start was missed nobody knows how much it was to copy.
+        let begun = fault.copy_start_ns != 0;
+        let ended = fault.copy_end_ns != 0;
+        let outcome = if begun && (ended || fault.marks & mark::OUTCOME_INFERRED != 0) {
             if fault.copy_done == fault.copy_asked {
                 &raw mut (*totals).delivered
             } else {
                 &raw mut (*totals).failed
             }
-        } else if fault.copy_start_ns != 0 || fault.marks & (mark::COPY_UNOBSERVED | mark::END_MISSING) != 0 {
+        } else if begun || ended || fault.marks & (mark::COPY_UNOBSERVED | mark::END_MISSING) != 0 {
             &raw mut (*totals).unobserved
         } else {
             &raw mut (*totals).not_copied

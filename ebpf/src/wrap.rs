@@ -35,6 +35,13 @@ macro_rules! on_entry {
             $function($(crate::wrap::argument(&ctx, $n)),*);
             0
         }
+        crate::wrap::on_kprobe!($hook, $function, $kprobe, ($($n),*));
+    };
+}
+
+/// The same for a function that fentry cannot have.
+macro_rules! on_kprobe {
+    ($hook:ident, $function:path, $kprobe:ident, ($($n:literal),*)) => {
         #[aya_ebpf::macros::kprobe]
         pub fn $kprobe(ctx: aya_ebpf::programs::ProbeContext) -> u32 {
             crate::wrap::ran!(&ctx, $hook);
@@ -76,4 +83,4 @@ macro_rules! on_exit {
     };
 }
 
-pub(crate) use {on_entry, on_exit, ran};
+pub(crate) use {on_entry, on_exit, on_kprobe, ran};

@@ -3,6 +3,7 @@
 //! The mirror is the one the machine's own apt uses; the suites are ours. Owns: that private configuration, the choice of packages, and
 //! unpacking. Refuses: installing anything, and naming a host.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::ErrorKind;
@@ -14,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::cache::Cache;
 use crate::progress::step;
-use crate::version::KernelVersion;
+use crate::version::{KernelVersion, Offer};
 
 /// Suites that hold the kernels and QEMU, with the release QEMU's libraries come from.
 const SUITES: [&str; 3] = ["trixie-backports", "trixie", "bookworm-backports"];
@@ -82,14 +83,10 @@ impl Apt {
         })
     }
 
-    /// The kernels on offer, oldest first.
-    pub fn kernels(&self) -> Result<Vec<KernelVersion>> {
-        let names = run(self.command("apt-cache").args(["pkgnames", "linux-image-"]))?;
-        let mut versions: Vec<_> =
-            String::from_utf8_lossy(&names.stdout).lines().filter_map(KernelVersion::of_package).collect();
-        versions.sort();
-        versions.dedup();
-        Ok(versions)
+    /// The kernels of the mirror.
+    pub fn kernels(&self) -> Result<Offer> {
+        let names = run(self.command("apt-cache").args(["pkgnames", "linux-"]))?;
+        Ok(offer(&String::from_utf8_lossy(&names.stdout)))
     }
 
     /// Fetches a kernel and its modules and unpacks them into `into`.
@@ -135,6 +132,17 @@ impl Apt {
         command.env("APT_CONFIG", &self.config).arg("-q");
         command
     }
+}
+
+/// Sorts the kernels among package names into those with and without all of their packages: the mirror drops the modules of a kernel
+/// that was replaced before it drops the kernel itself.
+fn offer(names: &str) -> Offer {
+    let there: BTreeSet<&str> = names.lines().collect();
+    let versions: BTreeSet<_> = there.iter().filter_map(|name| KernelVersion::of_package(name)).collect();
+    let (whole, without_modules) = versions.into_iter().partition(|version| {
+        kernel_packages(version, there.iter().copied()).iter().all(|name| there.contains(name.as_str()))
+    });
+    Offer { whole, without_modules }
 }
 
 /// The packages of a kernel: up to 6.18 one holds kernel and modules, later ones are split.
@@ -268,6 +276,17 @@ mod tests {
         assert_eq!(kernel_packages(&version, split.into_iter()), split[1..]);
         let whole = ["linux-image-7.3.4+deb13-amd64", "linux-binary-7.3.4+deb13-cloud-amd64"];
         assert_eq!(kernel_packages(&version, whole.into_iter()), whole[..1]);
+    }
+
+    #[test]
+    fn a_kernel_without_its_modules_is_told_apart() {
+        let names = "linux-image-7.1.13+deb13-amd64\nlinux-binary-7.1.13+deb13-amd64\nlinux-base\n\
+                     linux-image-7.3.4+deb13-amd64\nlinux-binary-7.3.4+deb13-amd64\nlinux-modules-7.3.4+deb13-amd64\n\
+                     linux-image-6.18.15+deb13-amd64\nlinux-image-6.18.15+deb13-cloud-amd64\n";
+        let offer = offer(names);
+        let text = |versions: &[KernelVersion]| versions.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(text(&offer.whole), ["6.18.15+deb13", "7.3.4+deb13"]);
+        assert_eq!(text(&offer.without_modules), ["7.1.13+deb13"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use dsascope_guest::scenario::DeviceKind;
 
 use crate::rootfs::Extra;
@@ -112,11 +112,27 @@ pub struct DemoArgs {
     pub own: OwnFiles,
 }
 
+/// Sets of kernels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Kernels {
+    /// Those that everything has to pass on
+    #[default]
+    Supported,
+    /// The matrix of docs/kernels.md: every series that dsascope is for, one without SVA among them
+    All,
+}
+
 #[derive(Args, Debug)]
 pub struct TestArgs {
-    /// Kernels to run the guest tests on; all that are supported without it
-    #[arg(long, value_name = "VERSION")]
+    /// Kernels to run the guest tests on
+    #[arg(long, value_enum, value_name = "WHICH", default_value_t)]
+    pub kernels: Kernels,
+    /// Only this kernel: a version, or a prefix of one for the newest there is; may be given several times
+    #[arg(long, value_name = "VERSION", conflicts_with = "kernels")]
     pub kernel: Vec<String>,
+    /// Put the results into docs/kernels.json and docs/kernels.md, over those of the same kernels and scenarios
+    #[arg(long)]
+    pub write: bool,
     /// Run only tests whose name contains this; the result says how many were left out
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::apt::{Apt, FRESH};
 use crate::cache::Cache;
 use crate::progress::{say, step};
-use crate::version::{KernelVersion, choose, sva_warning};
+use crate::version::{Choice, KernelVersion, Offer, Unavailable, choose, sva_warning};
 
 /// A kernel that can be booted.
 #[derive(Clone, Debug)]
@@ -20,6 +20,25 @@ pub struct Kernel {
     pub image: PathBuf,
     /// Any directory under which the modules lie.
     pub modules: PathBuf,
+}
+
+/// What a request comes to.
+#[derive(Clone, Debug)]
+pub enum Found {
+    Kernel {
+        kernel: Kernel,
+        version: KernelVersion,
+        /// When it is not plainly what was asked for, why.
+        note: Option<String>,
+    },
+    Unavailable(Unavailable),
+}
+
+impl Found {
+    fn unpacked(cache: &Cache, choice: Choice) -> Result<Self> {
+        let kernel = Kernel::unpacked(cache, &choice.version)?;
+        Ok(Self::Kernel { kernel, version: choice.version, note: choice.note })
+    }
 }
 
 impl Kernel {
@@ -40,28 +59,39 @@ impl Kernel {
 
     /// The kernel that `request` names (a version or a prefix of one), fetched when the cache lacks it.
     pub fn provide(cache: &Cache, request: &str) -> Result<Self> {
-        Self::from_cache_or_mirror(cache, request).with_context(|| {
+        let missing = || {
             format!("kernel {request} is missing: give its files with --kernel-image FILE and --modules DIR")
-        })
+        };
+        match Self::find(cache, request).with_context(missing)? {
+            Found::Kernel { kernel, note, .. } => {
+                note.iter().for_each(say);
+                Ok(kernel)
+            }
+            Found::Unavailable(why) => Err(why).with_context(missing),
+        }
     }
 
-    fn from_cache_or_mirror(cache: &Cache, request: &str) -> Result<Self> {
+    /// As [`Self::provide`], but a kernel that is on offer nowhere is an answer, and nothing is said.
+    pub fn find(cache: &Cache, request: &str) -> Result<Found> {
         let cached = cached(cache);
         if let Some(version) = cached.iter().find(|version| version.to_string() == request) {
-            warn(version);
-            return Self::unpacked(cache, version);
+            return Found::unpacked(cache, Choice { version: version.clone(), note: sva_warning(version) });
         }
         let choice = match offered(cache) {
-            Ok((apt, offered)) => {
-                let choice = choose(request, &offered).map_err(anyhow::Error::msg)?;
-                let release = choice.version.release();
-                cache.provide(&entry(&choice.version), |into| {
-                    step(&format!("fetching kernel {release}"), || apt.unpack_kernel(&choice.version, into))
-                })?;
-                choice
-            }
+            Ok((apt, offer)) => match choose(request, &offer) {
+                Ok(choice) => {
+                    let release = choice.version.release();
+                    cache.provide(&entry(&choice.version), |into| {
+                        step(&format!("fetching kernel {release}"), || {
+                            apt.unpack_kernel(&choice.version, into)
+                        })
+                    })?;
+                    choice
+                }
+                Err(why) => return Ok(Found::Unavailable(why)),
+            },
             // Without a mirror, what is in the cache may do.
-            Err(error) => match choose(request, &cached) {
+            Err(error) => match choose(request, &Offer { whole: cached, ..Offer::default() }) {
                 Ok(choice) => {
                     say(format!("{error:#}; using a kernel of the cache"));
                     choice
@@ -69,10 +99,7 @@ impl Kernel {
                 Err(_) => return Err(error),
             },
         };
-        if let Some(note) = &choice.note {
-            say(note);
-        }
-        Self::unpacked(cache, &choice.version)
+        Found::unpacked(cache, choice)
     }
 
     fn unpacked(cache: &Cache, version: &KernelVersion) -> Result<Self> {
@@ -97,17 +124,11 @@ impl Kernel {
     }
 }
 
-fn warn(version: &KernelVersion) {
-    if let Some(warning) = sva_warning(version) {
-        say(warning);
-    }
-}
-
-fn offered(cache: &Cache) -> Result<(Apt, Vec<KernelVersion>)> {
+fn offered(cache: &Cache) -> Result<(Apt, Offer)> {
     let apt = Apt::open(cache)?;
     apt.update(FRESH)?;
-    let kernels = apt.kernels()?;
-    Ok((apt, kernels))
+    let offer = apt.kernels()?;
+    Ok((apt, offer))
 }
 
 fn entry(version: &KernelVersion) -> String {

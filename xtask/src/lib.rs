@@ -2,8 +2,8 @@
 //!
 //! Bottom up: [`cache`], [`apt`], [`version`], [`kernel`], [`qemu`] and [`accel_config`] bring what is missing; [`binaries`],
 //! [`modules`], [`emulation`], [`initramfs`] and [`rootfs`] make the guest's file system; [`machine`], [`devices`] and [`control`] run
-//! it; [`session`] is a booted guest that the commands ([`guest`], [`demo`], [`test`], [`reconcile`], [`cost`]) use.
-//! Refuses: device behaviour (the testbed crate) and what happens in the guest (the guest crate).
+//! it; [`session`] is a booted guest that the commands ([`guest`], [`demo`], [`test`], [`reconcile`], [`cost`]) use; [`matrix`] keeps
+//! what [`test`] found. Refuses: device behaviour (the testbed crate) and what happens in the guest (the guest crate).
 
 pub mod accel_config;
 pub mod apt;
@@ -23,6 +23,7 @@ pub mod guest;
 pub mod initramfs;
 pub mod kernel;
 pub mod machine;
+pub mod matrix;
 pub mod modules;
 pub mod progress;
 pub mod qemu;

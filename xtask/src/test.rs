@@ -1,8 +1,9 @@
 //! `cargo xtask test`: every test there is, by name, with one last line that counts them.
 //!
-//! Owns: the order of the parts, the table of guest tests and the count. A part that cannot run fails by name. Refuses: skipping in
-//! silence; what `--only` leaves out is counted as skipped.
+//! Owns: the order of the parts, the tables of guest tests and the count. A part that cannot run fails by name. Refuses: skipping in
+//! silence; what `--only` leaves out is counted as skipped, and so is a kernel of the matrix that is on no mirror.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -10,18 +11,23 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use clap::ValueEnum;
 use dsascope_guest::report::{KERNEL, KernelReport};
 use dsascope_guest::scenario::{Scenario, random};
 
 use crate::accel_config;
 use crate::binaries::{TRACER, workspace};
 use crate::cache::Cache;
-use crate::cli::TestArgs;
+use crate::cli::{Kernels, TestArgs};
+use crate::cost;
 use crate::devices_test;
 use crate::guest;
-use crate::reconcile;
+use crate::kernel::{Found, Kernel};
+use crate::matrix::{Matrix, Outcome as KernelOutcome, Row, document};
+use crate::progress::say;
+use crate::reconcile::{self, Attach, observed::Observed};
 use crate::session::{Guest, KernelSource, Outcome, Settings};
-use crate::version::SUPPORTED;
+use crate::version::{MATRIX, SUPPORTED};
 
 const CPUS: u32 = 4;
 /// For a command that should answer at once, under emulation.
@@ -29,6 +35,8 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
 /// Random scenarios run on each kernel, from seed 0.
 const SEEDS: u64 = 50;
+/// Their names in the matrix: without the emulation of instructions, and with it.
+pub const SEEDS_NAMES: [&str; 2] = ["random", "random, emulated"];
 
 /// A test in a guest. It gets a guest that other tests have used, and leaves one that others can use.
 struct GuestTest {
@@ -40,8 +48,14 @@ struct GuestTest {
 
 enum Check {
     Fixed(fn(&mut Guest) -> Result<()>),
-    /// The scenario's books are exact.
-    Scenario(Box<Scenario>),
+    /// The scenario's books are exact, however dsascope is attached: what it cannot see so is compared with nothing, and listed.
+    Scenario {
+        file: String,
+        scenario: Box<Scenario>,
+        attach: Attach,
+    },
+    /// The same of those of [`SEEDS`] random scenarios that this guest can run, many in one boot.
+    Seeds,
 }
 
 /// How many tests ended how.
@@ -54,54 +68,122 @@ struct Tally {
 
 /// Runs all parts; the exit code is 1 when anything failed.
 pub fn run(arguments: &TestArgs) -> Result<u8> {
+    let started = Instant::now();
     let mut tally = host_tests(arguments.only.as_deref());
-    let kernels: Vec<&str> = match arguments.kernel.as_slice() {
-        [] => SUPPORTED.to_vec(),
-        some => some.iter().map(String::as_str).collect(),
+    let kernels: Vec<&str> = match (arguments.kernel.as_slice(), arguments.kernels) {
+        ([], Kernels::Supported) => SUPPORTED.to_vec(),
+        ([], Kernels::All) => MATRIX.to_vec(),
+        (some, _) => some.iter().map(String::as_str).collect(),
     };
-    for kernel in kernels {
-        guest_tests(kernel, arguments, &mut tally);
+    let mut matrix = Matrix::default();
+    for (number, kernel) in kernels.iter().enumerate() {
+        say(format!(
+            "kernel {} of {}: {kernel}, after {:.0} s",
+            number + 1,
+            kernels.len(),
+            started.elapsed().as_secs_f64()
+        ));
+        if let Some(row) = on_kernel(kernel, arguments, &mut tally) {
+            let results = Matrix { kernels: BTreeMap::from([((*kernel).to_owned(), row)]) };
+            if arguments.write {
+                // At once: a matrix takes long, and what is done is done.
+                results.write()?;
+            }
+            matrix.kernels.extend(results.kernels);
+        }
+    }
+    if !matrix.kernels.is_empty() {
+        println!("\n{}", document::tables(&matrix));
     }
     println!("{}", tally.line());
     Ok(u8::from(tally.failed > 0 || tally.passed == 0))
 }
 
-/// The table of guest tests: the fixed ones, then one a scenario file.
-fn table() -> Result<Vec<GuestTest>> {
-    let fixed =
-        |name: &str, run| GuestTest { name: name.to_owned(), emulation: false, check: Check::Fixed(run) };
+/// The guest tests of a kernel that can trace: the fixed ones, then one a scenario file, then those again with each way to attach
+/// when `forced`. Those that need the emulation of instructions come last.
+fn table(forced: bool) -> Result<Vec<GuestTest>> {
     let mut tests = vec![
         fixed("boots untainted", boots_untainted),
         fixed("doctor", doctor),
         fixed("devices configured anew", devices_test::reconfiguration),
-        fixed("random scenarios", random_scenarios),
         fixed("accel-config load-config agrees with doctor", accel_config::load_config),
-        GuestTest { emulation: true, ..fixed("random scenarios with emulation", random_scenarios) },
+        seeds(false),
         GuestTest {
             emulation: true,
             ..fixed("accel-config config-user-default agrees with doctor", accel_config::config_user_default)
         },
+        seeds(true),
     ];
-    for (path, scenario) in scenarios()? {
-        let file = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let emulation = scenario.needs_emulation();
-        let check = Check::Scenario(Box::new(scenario));
-        tests.push(GuestTest { name: format!("scenario {file}"), emulation, check });
+    let all = scenarios()?;
+    for attach in Attach::value_variants().iter().filter(|attach| forced || **attach == Attach::Auto) {
+        let prefix = match attach {
+            Attach::Auto => String::new(),
+            forced => format!("attach {}, ", forced.name()?),
+        };
+        for (path, scenario) in &all {
+            let file = stem(path);
+            let name = format!("{prefix}scenario {file}");
+            let emulation = scenario.needs_emulation();
+            let scenario = Box::new(scenario.clone());
+            tests.push(GuestTest {
+                name,
+                emulation,
+                check: Check::Scenario { file, scenario, attach: *attach },
+            });
+        }
     }
     tests.sort_by_key(|test| test.emulation);
     Ok(tests)
 }
 
+fn fixed(name: &str, run: fn(&mut Guest) -> Result<()>) -> GuestTest {
+    GuestTest { name: name.to_owned(), emulation: false, check: Check::Fixed(run) }
+}
+
+fn seeds(emulation: bool) -> GuestTest {
+    let with = if emulation { " with emulation" } else { "" };
+    GuestTest { name: format!("random scenarios{with}"), emulation, check: Check::Seeds }
+}
+
+/// The random scenarios for a guest with or without the emulation of instructions.
+fn own_seeds(emulation: bool) -> Vec<Scenario> {
+    (0..SEEDS).map(random).filter(|scenario| scenario.needs_emulation() == emulation).collect()
+}
+
+/// The guest tests of a kernel on which no work queue can be opened.
+fn table_without_sva() -> Vec<GuestTest> {
+    vec![
+        fixed("doctor says that SVA is off", doctor_says_sva_off),
+        fixed("no work queue can be opened", no_work_queue_opens),
+    ]
+}
+
 impl GuestTest {
+    /// Whether the machine is of no use any more when it has run.
     fn needs_new_machine(&self) -> bool {
-        matches!(&self.check, Check::Scenario(scenario) if scenario.needs_new_machine())
+        matches!(&self.check, Check::Scenario { scenario, .. } if scenario.needs_new_machine())
     }
 
-    fn run(&self, guest: &mut Guest) -> Result<()> {
-        match &self.check {
-            Check::Fixed(run) => run(guest),
-            Check::Scenario(scenario) => reconcile::is_exact(guest, scenario),
-        }
+    /// Runs it; scenarios that were compared are booked in the kernel's row.
+    fn run(&self, guest: &mut Guest, row: &mut Row) -> Result<()> {
+        let started = Instant::now();
+        let (name, attach, run, result) = match &self.check {
+            Check::Fixed(run) => return run(guest),
+            Check::Scenario { file, scenario, attach } => {
+                let observed = reconcile::is_exact(guest, scenario, *attach).map(Vec::from_iter);
+                (file.as_str(), *attach, 1, observed)
+            }
+            Check::Seeds => {
+                let own = own_seeds(guest.emulation);
+                let observed = own.iter().map(|scenario| reconcile::is_exact(guest, scenario, Attach::Auto));
+                let observed = observed.filter_map(Result::transpose).collect();
+                (SEEDS_NAMES[usize::from(self.emulation)], Attach::Auto, own.len(), observed)
+            }
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        let observed: &[Observed] = result.as_deref().unwrap_or_default();
+        row.add(name, attach, run, observed, seconds);
+        result.map(drop)
     }
 }
 
@@ -116,48 +198,103 @@ pub fn scenarios() -> Result<Vec<(PathBuf, Scenario)>> {
     paths.into_iter().map(|path| guest::from_file(&path).map(|scenario| (path, scenario))).collect()
 }
 
+/// The names of all scenario files, as the matrix has them.
+pub fn scenario_names() -> Result<BTreeSet<String>> {
+    Ok(scenarios()?.iter().map(|(path, _)| stem(path)).collect())
+}
+
+fn stem(path: &std::path::Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Finds the kernel and runs its tests; no row when `--only` leaves nothing of it.
+fn on_kernel(wanted: &str, arguments: &TestArgs, tally: &mut Tally) -> Option<Row> {
+    let found = Cache::open().and_then(|cache| Kernel::find(&cache, wanted));
+    let (version, note) = match found {
+        Ok(Found::Kernel { version, note, .. }) => (version, note),
+        // What the matrix asks for may be gone; what was asked for by name, or is supported, must be there.
+        Ok(Found::Unavailable(why)) if arguments.kernel.is_empty() && !SUPPORTED.contains(&wanted) => {
+            println!("skipped {wanted}: {why}");
+            tally.skipped += 1;
+            return Some(Row::new(KernelOutcome::NotOnTheMirror { why: why.to_string() }, None));
+        }
+        Ok(Found::Unavailable(why)) => {
+            tally.fail(wanted, &why.into());
+            return None;
+        }
+        Err(error) => {
+            tally.fail(wanted, &error);
+            return None;
+        }
+    };
+    // Of missing SVA the boot speaks too.
+    note.iter().filter(|_| !version.sva_off()).for_each(say);
+    let kernel = version.release();
+    let newest = SUPPORTED.first() == Some(&wanted);
+    let tests = if version.sva_off() {
+        Ok((KernelOutcome::SvaOff { kernel }, table_without_sva()))
+    } else {
+        let forced = newest || !arguments.kernel.is_empty() || arguments.kernels == Kernels::All;
+        table(forced).map(|tests| (KernelOutcome::Traced { kernel }, tests))
+    };
+    match tests {
+        Ok((outcome, tests)) => {
+            let mut row = Row::new(outcome, note);
+            guest_tests(wanted, &version.to_string(), &tests, arguments, tally, &mut row);
+            Some(row)
+        }
+        Err(error) => {
+            tally.fail(&format!("{wanted}: the table of tests"), &error);
+            None
+        }
+    }
+}
+
 /// Runs the guest tests on one kernel: in one boot those that can do without the emulation of instructions, in one those that
 /// cannot, and in another after each that fails: it may have left the guest in any state.
-fn guest_tests(kernel: &str, arguments: &TestArgs, tally: &mut Tally) {
-    let tests = match table() {
-        Ok(tests) => tests,
-        Err(error) => return tally.fail(&format!("{kernel}: the table of tests"), &error),
-    };
+fn guest_tests(
+    wanted: &str,
+    version: &str,
+    tests: &[GuestTest],
+    arguments: &TestArgs,
+    tally: &mut Tally,
+    row: &mut Row,
+) {
     let all = scenarios().map(|all| all.into_iter().map(|(_, scenario)| scenario).chain([random(0)]));
     let devices = match all.and_then(|all| guest::devices(&all.collect::<Vec<_>>())) {
         Ok(devices) => devices,
-        Err(error) => return tally.fail(&format!("{kernel}: the devices of the tests"), &error),
+        Err(error) => return tally.fail(&format!("{wanted}: the devices of the tests"), &error),
     };
     let files = match Cache::open().and_then(|cache| accel_config::files(&cache)) {
         Ok(files) => files,
-        Err(error) => return tally.fail(&format!("{kernel}: the guest's files"), &error),
+        Err(error) => return tally.fail(&format!("{wanted}: the guest's files"), &error),
     };
     let mut settings = Settings {
         files,
-        kernel: KernelSource::Version(kernel.to_owned()),
+        kernel: KernelSource::Version(version.to_owned()),
         qemu: arguments.qemu.clone(),
         cpus: CPUS,
         devices,
-        ..Settings::with_kernel(kernel)
+        ..Settings::with_kernel(version)
     };
     let mut running: Option<Guest> = None;
     for test in tests {
-        let name = format!("{kernel}: {}", test.name);
+        let name = format!("{wanted}: {}", test.name);
         if arguments.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
             tally.skipped += 1;
             continue;
         }
         settings.emulation = test.emulation;
         if let Some(other) = running.take_if(|guest| guest.emulation != test.emulation) {
-            power_off(other, kernel, tally);
+            power_off(other, wanted, tally);
         }
         let started = Instant::now();
         let result = match running.take() {
             Some(guest) => Ok(guest),
-            None => Guest::boot(&settings).context("the guest does not boot"),
+            None => boot(&settings, row),
         }
         .and_then(|mut guest| {
-            test.run(&mut guest)?;
+            test.run(&mut guest, row)?;
             if test.needs_new_machine() { guest.shutdown(None).map(|()| None) } else { Ok(Some(guest)) }
         });
         match result {
@@ -169,7 +306,15 @@ fn guest_tests(kernel: &str, arguments: &TestArgs, tally: &mut Tally) {
         }
     }
     if let Some(guest) = running {
-        power_off(guest, kernel, tally);
+        power_off(guest, wanted, tally);
+    }
+    for attach in row.attached.keys().filter(|attach| **attach != Attach::Auto) {
+        if let (Ok(name), unseen) = (attach.name(), row.unseen(*attach)) {
+            say(format!(
+                "{wanted}: attach {name} does not see {}",
+                if unseen.is_empty() { "less" } else { &unseen }
+            ));
+        }
     }
 }
 
@@ -181,6 +326,14 @@ fn power_off(guest: Guest, kernel: &str, tally: &mut Tally) {
         Ok(()) => tally.pass(&name, started.elapsed()),
         Err(error) => tally.fail(&name, &error),
     }
+}
+
+/// Boots, with the kernel's count of time in BPF programs on.
+fn boot(settings: &Settings, row: &mut Row) -> Result<Guest> {
+    let mut guest = Guest::boot(settings).context("the guest does not boot")?;
+    row.boot_seconds = guest.timings.boot.as_secs_f64();
+    cost::agent(&mut guest, &["bpf-stats", "on"])?;
+    Ok(guest)
 }
 
 /// The unmodified kernel has loaded the unmodified driver, which serves one fault of the emulated device, and nothing is out of tree
@@ -208,12 +361,28 @@ fn doctor(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-/// The books of random scenarios are exact, many in one boot: those that this guest can run.
-fn random_scenarios(guest: &mut Guest) -> Result<()> {
-    let all = (0..SEEDS).map(random);
-    let own: Vec<_> = all.filter(|scenario| scenario.needs_emulation() == guest.emulation).collect();
-    ensure!(!own.is_empty(), "no seed is for this guest");
-    own.iter().try_for_each(|scenario| reconcile::is_exact(guest, scenario))
+/// doctor names the obstacle and ends with its code.
+fn doctor_says_sva_off(guest: &mut Guest) -> Result<()> {
+    let output = guest.run(&[TRACER, "doctor"], COMMAND_LIMIT)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.code == 1, "exit code {}, expected 1:\n{said}", output.code);
+    let line = said.lines().find(|line| line.contains("shared virtual addressing is switched off"));
+    ensure!(line.is_some_and(|line| line.starts_with("bad") && line.contains("kernel")), "{said}");
+    Ok(())
+}
+
+/// What doctor says is so: the work queue is enabled, and opening it fails.
+fn no_work_queue_opens(guest: &mut Guest) -> Result<()> {
+    let scenario = Scenario::parse(include_str!("../scenarios/one-fault.toml"))?;
+    let outcome = guest.scenario(&scenario, None)?;
+    let refused = outcome.said.contains("Operation not supported");
+    ensure!(
+        outcome.code != 0 && refused,
+        "the scenario ended with {}: {}",
+        outcome.code,
+        outcome.said.trim()
+    );
+    Ok(())
 }
 
 /// One of a scenario's reports.
@@ -329,6 +498,7 @@ mod tests {
     #[test]
     fn every_scenario_file_is_valid_and_has_a_test() {
         let all = scenarios().unwrap();
-        assert_eq!(table().unwrap().len(), all.len() + 7);
+        assert_eq!(table(false).unwrap().len(), all.len() + 7);
+        assert_eq!(table(true).unwrap().len(), 4 * all.len() + 7);
     }
 }

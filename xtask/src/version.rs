@@ -3,6 +3,7 @@
 //! Pure: knows nothing of apt or files. Refuses: choosing across minor series.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// A Debian kernel release without its flavour, as `uname -r` begins: `7.3.4+deb13`.
@@ -12,8 +13,21 @@ pub struct KernelVersion {
     numbers: Vec<u32>,
 }
 
-/// The kernels everything has to pass on.
+/// The kernels everything has to pass on before a change goes in.
 pub const SUPPORTED: [&str; 3] = ["7.3.4+deb13", "6.18.15+deb13", "6.12.57+deb12"];
+
+/// The kernels of the matrix, oldest first; a prefix means the newest of that series.
+pub const MATRIX: [&str; 9] = [
+    "6.12.57+deb12",
+    "6.12.95+deb12",
+    "6.17.13+deb13",
+    "6.18.15+deb13",
+    "6.19",
+    "7.0",
+    "7.1",
+    "7.2.12+deb13",
+    "7.3.4+deb13",
+];
 
 /// Flavour of every kernel used.
 const FLAVOUR: &str = "-amd64";
@@ -23,6 +37,26 @@ const FLAVOUR: &str = "-amd64";
 pub struct Choice {
     pub version: KernelVersion,
     pub note: Option<String>,
+}
+
+/// The kernels that a mirror has, each list oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Offer {
+    /// With all of their packages.
+    pub whole: Vec<KernelVersion>,
+    /// Listed, but their modules are gone: no driver, nothing to trace.
+    pub without_modules: Vec<KernelVersion>,
+}
+
+/// No kernel on offer is what was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    #[error("`{0}` is not a kernel version: give one like 7.3.4+deb13, or a prefix like 7.3")]
+    NotAVersion(String),
+    #[error("no modules of kernel {version} on the mirror, only its image; whole are {series}")]
+    WithoutModules { version: KernelVersion, series: String },
+    #[error("no kernel {request} on the mirror; it has {series}")]
+    Absent { request: String, series: String },
 }
 
 impl KernelVersion {
@@ -56,11 +90,11 @@ impl KernelVersion {
         (self.numbers.first().copied().unwrap_or(0), self.numbers.get(1).copied().unwrap_or(0))
     }
 
-    /// Debian's 6.12.69 to 6.12.107 and 6.18.5 switch shared virtual addressing off on x86 (idxd-facts section 0.1, finding 2): a
+    /// Stable 6.12.64 and later, and Debian's 6.18.5, switch shared virtual addressing off on x86 (idxd-facts section 0.1, finding 2): a
     /// user work queue cannot be opened there.
     pub fn sva_off(&self) -> bool {
         match (self.series(), self.numbers.get(2).copied().unwrap_or(0)) {
-            ((6, 12), patch) => (69..=107).contains(&patch),
+            ((6, 12), patch) => patch >= 64,
             ((6, 18), patch) => patch == 5,
             _ => false,
         }
@@ -90,17 +124,17 @@ impl Ord for KernelVersion {
 }
 
 /// Chooses among the kernels on offer: the exact one, else the newest that the request is a prefix of, else the newest of the pinned
-/// one's minor series. Kernels that can serve the testbed (SVA on) come before newer ones that cannot, unless named in full.
-pub fn choose(request: &str, offered: &[KernelVersion]) -> Result<Choice, String> {
+/// one's minor series. Kernels that can serve the testbed (SVA on) come before newer ones that cannot, unless one that cannot is
+/// named in full.
+pub fn choose(request: &str, offer: &Offer) -> Result<Choice, Unavailable> {
     let Some(wanted) = KernelVersion::parse(request) else {
-        return Err(format!(
-            "`{request}` is not a kernel version: give one like 7.3.4+deb13, or a prefix like 7.3"
-        ));
+        return Err(Unavailable::NotAVersion(request.to_owned()));
     };
+    let offered = &offer.whole;
     if offered.contains(&wanted) {
         return Ok(Choice { note: sva_warning(&wanted), version: wanted });
     }
-    if let Some((version, passed_over)) = newest(offered, |version| version.starts_with(&wanted)) {
+    if let Some((version, passed_over)) = newest(offered, false, |version| version.starts_with(&wanted)) {
         let note = passed_over
             .map(|newer| {
                 format!("SVA is switched off in {newer}; {version} is the newest {request} that has it")
@@ -109,32 +143,39 @@ pub fn choose(request: &str, offered: &[KernelVersion]) -> Result<Choice, String
         return Ok(Choice { version: version.clone(), note });
     }
     let series = wanted.series();
+    let pinned = wanted.numbers.len() > 2;
     let Some((version, _)) =
-        newest(offered, |version| wanted.numbers.len() > 2 && version.series() == series)
+        newest(offered, wanted.sva_off(), |version| pinned && version.series() == series)
     else {
-        let mut there: Vec<_> =
-            offered.iter().map(|version| format!("{}.{}", version.series().0, version.series().1)).collect();
-        there.dedup();
-        return Err(format!(
-            "no kernel {request} on the mirror; it has {}",
-            if there.is_empty() { "none".to_owned() } else { there.join(", ") }
-        ));
+        return Err(unavailable(&wanted, offer));
     };
-    let mut note =
-        format!("the mirror has no {wanted}; taking {version}, the newest usable {}.{}", series.0, series.1);
+    let mut note = format!("the mirror has no {wanted}; taking {version} of the same series");
     if let Some(warning) = sva_warning(version) {
         note = format!("{note}; {warning}");
     }
     Ok(Choice { version: version.clone(), note: Some(note) })
 }
 
-/// The newest kernel of a set, SVA preferred, and the newer one that was passed over for it.
+/// Why there is none.
+fn unavailable(wanted: &KernelVersion, offer: &Offer) -> Unavailable {
+    let series: BTreeSet<_> = offer.whole.iter().map(KernelVersion::series).collect();
+    let series: Vec<_> = series.iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
+    let series = if series.is_empty() { "none".to_owned() } else { series.join(", ") };
+    let same = |version: &&KernelVersion| version.starts_with(wanted) || version.series() == wanted.series();
+    match offer.without_modules.iter().filter(same).max() {
+        Some(version) => Unavailable::WithoutModules { version: version.clone(), series },
+        None => Unavailable::Absent { request: wanted.to_string(), series },
+    }
+}
+
+/// The newest kernel of a set, those with SVA (or without it, `sva_off`) first, and the newer one that was passed over for it.
 fn newest(
     offered: &[KernelVersion],
+    sva_off: bool,
     fits: impl Fn(&KernelVersion) -> bool,
 ) -> Option<(&KernelVersion, Option<&KernelVersion>)> {
     let newest = offered.iter().filter(|version| fits(version)).max()?;
-    match offered.iter().filter(|version| fits(version) && !version.sva_off()).max() {
+    match offered.iter().filter(|version| fits(version) && version.sva_off() == sva_off).max() {
         Some(usable) => Some((usable, (usable != newest).then_some(newest))),
         None => Some((newest, None)),
     }
@@ -149,8 +190,12 @@ pub fn sva_warning(version: &KernelVersion) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn offered() -> Vec<KernelVersion> {
-        [
+    fn versions(texts: &[&str]) -> Vec<KernelVersion> {
+        texts.iter().map(|text| KernelVersion::parse(text).unwrap()).collect()
+    }
+
+    fn offered() -> Offer {
+        let whole = versions(&[
             "6.12.43+deb12",
             "6.12.57+deb12",
             "6.12.90+deb12",
@@ -160,10 +205,8 @@ mod tests {
             "6.18.15+deb13",
             "7.3.4+deb13",
             "7.3.12+deb13",
-        ]
-        .iter()
-        .map(|text| KernelVersion::parse(text).unwrap())
-        .collect()
+        ]);
+        Offer { whole, without_modules: versions(&["7.1.8+deb13", "7.1.13+deb13"]) }
     }
 
     fn chosen(request: &str) -> (String, Option<String>) {
@@ -224,13 +267,28 @@ mod tests {
         assert!(note.unwrap().contains("no 7.3.2+deb13"));
         let (version, _) = chosen("6.12.60+deb12");
         assert_eq!(version, "6.12.57+deb12");
-        assert!(choose("7.4.1+deb13", &offered()).unwrap_err().contains("7.3"));
+        // One that is in the matrix for its missing SVA is stood in for by another such.
+        assert_eq!(chosen("6.12.95+deb12").0, "6.12.107+deb13");
+        let absent = choose("7.4.1+deb13", &offered()).unwrap_err();
+        assert_eq!(
+            absent,
+            Unavailable::Absent { request: "7.4.1+deb13".into(), series: "6.12, 6.18, 7.3".into() }
+        );
         assert!(choose("7.4", &offered()).is_err());
     }
 
     #[test]
+    fn a_series_without_modules_is_not_taken_and_named() {
+        for request in ["7.1", "7.1.8+deb13", "7.1.2+deb13"] {
+            let said = choose(request, &offered()).unwrap_err().to_string();
+            assert!(said.contains("no modules of kernel 7.1."), "{said}");
+        }
+        assert_eq!(chosen("7"), ("7.3.12+deb13".into(), None));
+    }
+
+    #[test]
     fn a_fallback_without_sva_is_warned_of() {
-        let only = [KernelVersion::parse("6.12.107+deb13").unwrap()];
+        let only = Offer { whole: versions(&["6.12.107+deb13"]), ..Offer::default() };
         let choice = choose("6.12.57+deb12", &only).unwrap();
         let note = choice.note.unwrap();
         assert!(note.contains("no 6.12.57+deb12") && note.contains("SVA switched off"));
@@ -238,14 +296,21 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        assert!(choose("newest", &offered()).unwrap_err().contains("not a kernel version"));
+        assert_eq!(choose("newest", &offered()), Err(Unavailable::NotAVersion("newest".into())));
         assert!(choose("", &offered()).is_err());
     }
 
     #[test]
-    fn the_supported_kernels_parse_and_have_sva() {
+    fn the_supported_kernels_have_sva_and_are_in_the_matrix() {
         for text in SUPPORTED {
-            assert!(!KernelVersion::parse(text).unwrap().sva_off());
+            assert!(!KernelVersion::parse(text).unwrap().sva_off() && MATRIX.contains(&text), "{text}");
         }
+    }
+
+    #[test]
+    fn the_matrix_is_in_order_and_has_one_kernel_without_sva() {
+        let all = versions(&MATRIX);
+        assert!(all.is_sorted());
+        assert_eq!(all.iter().filter(|version| version.sva_off()).count(), 1);
     }
 }

@@ -508,11 +508,10 @@ fn reasons(model: &Model, contexts: &[SummaryContext]) -> Vec<String> {
             reasons.push(format!("required probe \"{}\" is {}", verdict.hook.name(), verdict.state.name()));
         }
     }
-    // A copy's end that was missed has its outcome from the driver's counter; where that is not so, the copy is "unobserved".
-    let skipped = |p: &&ProgramStats| {
-        p.hook.is_none_or(|hook| hook.is_of_faults() && hook != Hook::CopyEnd)
-            && p.missed.is_some_and(|missed| missed > 0)
-    };
+    // A copy's end that was missed has its outcome from the driver's counter; where that is not so, the copy is "unobserved". A
+    // hand-over that was missed is a hole at its fault, and most that are skipped were other works', queued by an interrupt.
+    let counts = |hook: Hook| hook.is_of_faults() && !matches!(hook, Hook::CopyEnd | Hook::Queued);
+    let skipped = |p: &&ProgramStats| p.hook.is_none_or(counts) && p.missed.is_some_and(|missed| missed > 0);
     for program in snapshot.programs.iter().filter(skipped) {
         let missed = program.missed.unwrap_or(0);
         reasons.push(format!("the kernel skipped {missed} runs of {}", program.name));

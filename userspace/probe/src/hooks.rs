@@ -77,13 +77,8 @@ impl How {
     }
 
     /// Whether the site can be attached to so at all.
-    const fn fits(self, site: &Site) -> bool {
-        match self {
-            // The other tracepoints are not in the object so: they would be skipped as fentry is.
-            Self::Btf => site.function.is_empty(),
-            Self::Tracepoint => site.tracepoint.is_some(),
-            Self::Fentry | Self::Kprobe => !site.function.is_empty(),
-        }
+    fn fits(self, site: &Site) -> bool {
+        site.ways.contains(&self)
     }
 }
 
@@ -99,7 +94,7 @@ struct Site {
     program: &'static str,
     /// (category, event) of the tracepoint that shows the same.
     tracepoint: Option<(&'static str, &'static str)>,
-    /// What [`Attach::Auto`] tries, best first.
+    /// Those for which the object has a program; [`Attach::Auto`] tries them all, best first.
     ways: &'static [How],
     /// Only where page requests are to be followed.
     page_requests: bool,
@@ -422,4 +417,39 @@ fn attach_tracepoint(
         .map_err(kernel(&format!("load {name}")))?;
     let link = sys::attach_tracepoint(program.as_fd(), id).map_err(kernel(&format!("attach {name}")))?;
     Ok((program, Link::Perf(link)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hooks for which no program fits, however the kernel is.
+    fn unseen(attach: Attach) -> Vec<&'static str> {
+        let unseen = |hook: &&Hook| {
+            let site = SITES.iter().find(|site| site.hook == **hook).expect("every hook has a site");
+            !attach.ways(site).iter().any(|how| how.fits(site))
+        };
+        Hook::ALL.iter().filter(unseen).map(|hook| hook.name()).collect()
+    }
+
+    #[test]
+    fn the_document_lists_what_each_way_to_attach_does_not_see() {
+        let document = include_str!("../../../docs/probes.md");
+        let (_, rest) = document.split_once("<!-- unseen -->").expect("a line <!-- unseen -->");
+        let (table, _) = rest.split_once("<!-- end -->").expect("a line <!-- end -->");
+        let row = |name: &str, attach| {
+            let unseen = unseen(attach).join(", ");
+            format!("| `{name}` | {unseen}{}|", if unseen.is_empty() { "" } else { " " })
+        };
+        let ways = [
+            row("fentry", Attach::Fentry),
+            row("kprobe", Attach::Kprobe),
+            row("tracepoint", Attach::Tracepoint),
+        ];
+        assert_eq!(
+            table.lines().filter(|line| line.starts_with("| `") && !line.contains("--")).collect::<Vec<_>>(),
+            ways
+        );
+        assert!(unseen(Attach::Auto).is_empty());
+    }
 }

@@ -59,26 +59,26 @@ pub(super) struct Traced {
 
 /// Time in BPF programs, by kernel.bpf_stats_enabled, in a run of its own.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Bpf {
-    pub(super) faults: u64,
+pub(crate) struct Bpf {
+    pub(crate) faults: u64,
     /// Of the programs that run for each fault.
-    pub(super) ns_per_fault: f64,
+    pub(crate) ns_per_fault: f64,
     /// Of records with what a fault causes: its own, its stages, its interrupt's.
-    pub(super) ring_bytes_per_fault: f64,
-    pub(super) records_per_fault: f64,
+    pub(crate) ring_bytes_per_fault: f64,
+    pub(crate) records_per_fault: f64,
     /// Runs that the kernel skipped.
-    pub(super) missed: u64,
-    pub(super) programs: Vec<Program>,
+    pub(crate) missed: u64,
+    pub(crate) programs: Vec<Program>,
 }
 
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Program {
-    pub(super) name: String,
-    pub(super) runs: u64,
-    pub(super) ns_per_run: f64,
+pub(crate) struct Program {
+    pub(crate) name: String,
+    pub(crate) runs: u64,
+    pub(crate) ns_per_run: f64,
     /// `None`: it does not run for each fault.
-    pub(super) ns_per_fault: Option<f64>,
-    pub(super) verified_instructions: Option<u32>,
+    pub(crate) ns_per_fault: Option<f64>,
+    pub(crate) verified_instructions: Option<u32>,
 }
 
 /// dsascope while next to nothing happens.
@@ -131,7 +131,7 @@ impl Traced {
 
 impl Bpf {
     /// `None` when no fault was served.
-    pub(super) fn of(summary: &SummaryLine) -> Option<Self> {
+    pub(crate) fn of(summary: &SummaryLine) -> Option<Self> {
         let faults: u64 = summary.contexts.iter().map(|context| context.totals.served).sum();
         if faults == 0 {
             return None;

@@ -4,7 +4,7 @@
 //! both; time in BPF programs is the kernel's (kernel.bpf_stats_enabled), in runs of its own, because counting it costs time too.
 //! Refuses: figures without their circumstances.
 
-mod figures;
+pub(crate) mod figures;
 mod tables;
 
 use std::time::Duration;
@@ -184,7 +184,7 @@ fn account(outcome: &Outcome) -> Result<Account> {
 }
 
 /// Has the guest's agent do something; what it printed.
-fn agent(guest: &mut Guest, arguments: &[&str]) -> Result<Vec<u8>> {
+pub(crate) fn agent(guest: &mut Guest, arguments: &[&str]) -> Result<Vec<u8>> {
     let program = format!("{PROGRAMS}/{}", binaries::AGENT);
     let argv: Vec<_> = [program.as_str()].into_iter().chain(arguments.iter().copied()).collect();
     let output = guest.run(&argv, COMMAND_LIMIT)?;

@@ -21,6 +21,7 @@ use dsascope_guest::scenario::{Exit, Scenario, Submission};
 use dsascope_testbed::truth::{self, BlockCause, DropReason, Event};
 use serde::{Deserialize, Serialize};
 
+use super::Attach;
 use super::driver::DeviceActs;
 use super::pages::Pages;
 use crate::session::Outcome;
@@ -42,6 +43,8 @@ pub struct Key {
 /// All that is known of one scenario's run.
 #[derive(Clone, Debug, Default)]
 pub struct Books {
+    /// How dsascope was told to attach.
+    pub attach: Attach,
     pub device: BTreeMap<Key, DeviceAccount>,
     /// By device: how often its engines waited, and for how long, by cause.
     pub blocked: BTreeMap<String, BTreeMap<BlockCause, Blocked>>,
@@ -137,6 +140,16 @@ pub enum Tracer {
     Absent,
 }
 
+impl Tracer {
+    /// What was reported, be it by the second one.
+    pub fn account(&self) -> Option<&Account> {
+        match self {
+            Self::Traced(account) | Self::Killed(account) => Some(account),
+            Self::Absent => None,
+        }
+    }
+}
+
 /// What dsascope reported.
 #[derive(Clone, Debug)]
 pub struct Account {
@@ -215,6 +228,7 @@ impl Books {
             None => bail!("dsascope was killed and not started again"),
         };
         Ok(Self {
+            attach: Attach::default(),
             device: device_accounts(truth),
             blocked: blocked(truth),
             pages: Pages::read(truth),

@@ -17,6 +17,7 @@ use dsascope_testbed::truth::{self, BlockCause, Event};
 
 use super::books::Account;
 use super::compare::{Difference, Rule};
+use super::missed::Missed;
 
 /// What the driver says of an entry of an error that it does not serve, as long as its rate limit lets it.
 const ERROR_LINE: &str = "Device error ";
@@ -92,8 +93,9 @@ fn hold(
 }
 
 /// Holds what dsascope tells of devices against what they did.
-pub fn compare(
+pub(super) fn compare(
     account: &Account,
+    missed: Missed,
     acts: &BTreeMap<String, DeviceActs>,
     kernel_log: &[String],
 ) -> Vec<Difference> {
@@ -101,8 +103,8 @@ pub fn compare(
     let summary = &account.summary;
     let found = |kind| summary.findings.iter().find(|f| f.finding == kind).map_or(0, |f| f.count);
     let sum = |of: fn(&DeviceActs) -> u64| acts.values().map(of).sum::<u64>();
-    // Findings are counted from records.
-    let whole = summary.ledger.lost() == 0;
+    // Findings are counted from records, and each needs every one.
+    let whole = summary.ledger.lost() == 0 && !missed.any();
     let sees = |hooks: &[Hook]| whole && hooks.iter().all(|&hook| account.observes(hook));
     let skipped: u64 = summary.contexts.iter().map(|c| c.totals.skipped).sum();
     let halts = sum(|a| a.halts.len() as u64);

@@ -8,6 +8,8 @@ pub mod books;
 pub mod compare;
 mod deep;
 pub mod driver;
+mod missed;
+pub mod observed;
 mod pages;
 pub mod table;
 #[cfg(test)]
@@ -20,10 +22,11 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, ValueEnum};
 use dsascope_guest::protocol::PROGRAMS;
 use dsascope_guest::scenario::{Scenario, random};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::books::Books;
 use self::compare::{Comparison, Difference, Rule};
+use self::observed::Observed;
 use crate::binaries::TRACER;
 use crate::cli::OwnFiles;
 use crate::guest;
@@ -70,7 +73,7 @@ pub struct Arguments {
 }
 
 /// dsascope's `--attach`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attach {
     #[default]
@@ -169,6 +172,7 @@ fn on_kernel(arguments: &Arguments, kernel: &str, scenarios: &[Scenario], report
     let mut running: Option<Guest> = None;
     let (emulated, plain): (Vec<_>, Vec<_>) =
         scenarios.iter().partition(|scenario| scenario.needs_emulation());
+    let mut unseen = None;
     for scenario in plain.into_iter().chain(emulated) {
         settings.emulation = scenario.needs_emulation();
         if let Some(other) = running.take_if(|guest| guest.emulation != settings.emulation) {
@@ -198,6 +202,8 @@ fn on_kernel(arguments: &Arguments, kernel: &str, scenarios: &[Scenario], report
         let seconds = started.elapsed().as_secs_f64();
         if !arguments.json {
             print!("{}", table::scenario(&scenario.name, seconds, &comparison));
+            unseen =
+                comparison.observed.as_ref().map(|observed| observed::unseen(&observed.hooks)).or(unseen);
         }
         let exact = comparison.exact();
         report.scenarios.push(Ran {
@@ -207,6 +213,9 @@ fn on_kernel(arguments: &Arguments, kernel: &str, scenarios: &[Scenario], report
             seconds,
             comparison,
         });
+    }
+    if let Some(hooks) = unseen.filter(|hooks| !hooks.is_empty()) {
+        println!("\nnot seen, attached by {}: {hooks}", arguments.attach.name()?);
     }
     if let Some(guest) = running {
         guest.shutdown(None)?;
@@ -258,13 +267,14 @@ pub fn reconcile(
     guest::keep(keep, &scenario, &outcome)?;
     guest.truth()?;
     let (lines, _) = books::truth_since(&truth, offset)?;
-    let books = Books::read(&outcome, &lines, &scenario, deep).map_err(|error| {
+    let mut books = Books::read(&outcome, &lines, &scenario, deep).map_err(|error| {
         if outcome.said.trim().is_empty() {
             error
         } else {
             anyhow!("{error:#}; the guest said: {}", outcome.said.trim())
         }
     })?;
+    books.attach = options.attach;
     let mut comparison = compare::compare(&books);
     if outcome.code != 0 {
         let text = outcome.said.trim().to_owned();
@@ -273,13 +283,14 @@ pub fn reconcile(
     Ok(comparison)
 }
 
-/// The books of a scenario are exact: a guest test.
-pub fn is_exact(guest: &mut Guest, scenario: &Scenario) -> Result<()> {
-    let comparison = reconcile(guest, scenario, Options::default(), None)?;
+/// The books of a scenario are exact: a guest test. What dsascope observed.
+pub fn is_exact(guest: &mut Guest, scenario: &Scenario, attach: Attach) -> Result<Option<Observed>> {
+    let options = Options { attach, ..Options::default() };
+    let comparison = reconcile(guest, scenario, options, None)?;
     ensure!(comparison.exact(), "{}: {}", scenario.name, comparison.all_differences().join("; "));
     let tiny = scenario.tracer.stall_ms.is_some();
     ensure!(!tiny || comparison.records_lost > 0, "{}: the stalled tracer lost nothing", scenario.name);
-    Ok(())
+    Ok(comparison.observed)
 }
 
 impl Attach {

@@ -61,6 +61,9 @@ pub fn scenario(name: &str, seconds: f64, comparison: &Comparison) -> String {
     for line in &comparison.known {
         let _ = writeln!(out, "known defect of the driver: {line}");
     }
+    for line in &comparison.explained {
+        let _ = writeln!(out, "explained by the ledger: {line}");
+    }
     for difference in comparison.all_differences() {
         let _ = writeln!(out, "DIFFERENT: {difference}");
     }

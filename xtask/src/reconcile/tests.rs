@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use dsascope_common::hw::event_log::EntryHeader;
 use dsascope_core::event::{
     Comm, Context, ContextTotals, CopyOutcome, DeviceId, DeviceKind, Fault, HoleKind, Hook, Marks,
-    SessionInfo, StageTimes, Verdict, VerdictState,
+    ProgramStats, SessionInfo, StageTimes, Verdict, VerdictState,
 };
 use dsascope_core::hist::Latency;
 use dsascope_core::json::{HoleCount, SummaryContext, SummaryLine};
@@ -155,6 +155,7 @@ fn books() -> Books {
         ..DeviceAccount::default()
     };
     Books {
+        attach: Attach::Auto,
         device: BTreeMap::from([(key(), device)]),
         blocked: BTreeMap::new(),
         tracer: Tracer::Traced(Box::new(account())),
@@ -230,21 +231,93 @@ fn books_that_agree_are_exact() {
     assert_eq!((row.driver_faults, row.driver_source), (Some(FAULTS), Source::Sysfs));
 }
 
+/// One fault less in dsascope's book.
+fn miss_a_fault(books: &mut Books) {
+    traced(books).faults.as_mut().unwrap().pop();
+    let context = first(books);
+    context.totals.queued -= 1;
+    context.totals.served -= 1;
+    context.totals.cr_faults -= 1;
+    context.totals.delivered -= 1;
+    context.records_received = context.records_received.map(|received| received - 1);
+}
+
+/// dsascope says that the kernel skipped so many starts of service.
+fn skip_starts(books: &mut Books, runs: u64) {
+    let program = ProgramStats {
+        name: "service_start_fentry".into(),
+        hook: Some(Hook::ServiceStart),
+        runs: None,
+        run_ns: None,
+        missed: Some(runs),
+        verified_instructions: None,
+    };
+    let summary = &mut traced(books).summary;
+    summary.programs = vec![program];
+    summary.exact = runs == 0;
+}
+
 #[test]
 fn a_fault_that_dsascope_missed_is_found() {
     let rules = found(|books| {
-        traced(books).faults.as_mut().unwrap().pop();
-        let context = first(books);
-        context.totals.queued -= 1;
-        context.totals.served -= 1;
-        context.totals.cr_faults -= 1;
-        context.totals.counter_faults -= 1;
-        context.totals.delivered -= 1;
-        context.records_received = Some(FAULTS - 1);
+        miss_a_fault(books);
+        first(books).totals.counter_faults -= 1;
     });
     for rule in [Rule::Queued, Rule::Codes, Rule::Counters, Rule::Workload, Rule::Entries] {
         assert!(rules.contains(&rule), "{rule:?} not in {rules:?}");
     }
+}
+
+#[test]
+fn by_fentry_skipped_runs_explain_as_many_faults_as_they_are() {
+    let explained = |skipped, unseen, attach| {
+        found(|books| {
+            books.attach = attach;
+            (0..unseen).for_each(|_| miss_a_fault(books));
+            skip_starts(books, skipped);
+        })
+    };
+    assert_eq!(explained(1, 1, Attach::Fentry), []);
+    assert_eq!(explained(2, 1, Attach::Fentry), []);
+    assert!(explained(1, 2, Attach::Fentry).contains(&Rule::Queued));
+    assert!(explained(0, 1, Attach::Fentry).contains(&Rule::Queued));
+    for other in [Attach::Auto, Attach::Kprobe, Attach::Tracepoint] {
+        assert!(explained(1, 1, other).contains(&Rule::Queued));
+    }
+}
+
+#[test]
+fn skipped_runs_excuse_neither_an_invented_fault_nor_silence() {
+    let fentry = |plant: fn(&mut Books)| {
+        found(|books| {
+            books.attach = Attach::Fentry;
+            skip_starts(books, 1);
+            plant(books);
+        })
+    };
+    let invented = fentry(|books| {
+        first(books).totals.queued += 1;
+        first(books).totals.served += 1;
+        first(books).totals.delivered += 1;
+    });
+    assert!(invented.contains(&Rule::Queued), "{invented:?}");
+    assert_eq!(fentry(|books| traced(books).summary.exact = true), [Rule::Tracer]);
+    assert!(fentry(|books| first(books).totals.counter_failures += 2).contains(&Rule::Counters));
+    assert!(fentry(|books| traced(books).summary.ledger.kernel.lost.fault = 2).contains(&Rule::Ledger));
+}
+
+#[test]
+fn two_processes_share_what_the_skipped_runs_explain() {
+    let rules = found(|books| {
+        books.attach = Attach::Fentry;
+        miss_a_fault(books);
+        skip_starts(books, 1);
+        // Another PASID of whose one fault nobody else knows.
+        let other = Key { pasid: PASID + 1, ..key() };
+        let device = DeviceAccount { faults: BTreeMap::from([(0x1a, 1)]), ..DeviceAccount::default() };
+        books.device.insert(other, device);
+    });
+    assert!(rules.last() == Some(&Rule::Queued), "{rules:?}");
 }
 
 #[test]

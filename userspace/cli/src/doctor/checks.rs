@@ -169,7 +169,7 @@ fn disabling(device: &DeviceInfo, kernel: &str) -> Check {
     warn(
         format!("{} disabling", device.device),
         format!(
-            "{kernel}: may crash when a device without an event log is disabled or unbound (stable 6.12.80 to 6.12.107)"
+            "{kernel}: may crash when a device without an event log is disabled or unbound (stable 6.12.80 to 6.12.117)"
         ),
         format!(
             "leave {} enabled, and do not unload idxd; boot 6.18.15 or newer to change its configuration",

@@ -1,11 +1,11 @@
 //! What is known of kernel releases by their name alone: those whose shared virtual addressing (SVA) is switched off on x86, and those
 //! that may crash when a device without an event log is disabled.
 //!
-//! Stable 6.12.64 made `iommu_sva_bind_device()` refuse on x86; Debian's 6.12.69 to 6.12.107 carry it, and so does Debian's 6.18.5.
+//! Stable 6.12.64 made `iommu_sva_bind_device()` refuse on x86; Debian's 6.12.69 to 6.12.117 carry it, and so does Debian's 6.18.5.
 //! There a user work queue enables and `pasid_enabled` reads 1, but open() of its device fails with EOPNOTSUPP (idxd-facts
 //! section 0.1, finding 2).
 //!
-//! Stable 6.12.80 frees the event log whether or not there is one; the check that later kernels have is not in 6.12.80 to 6.12.107
+//! Stable 6.12.80 frees the event log whether or not there is one; the check that later kernels have is not in 6.12.80 to 6.12.117
 //! (finding 6; read in their code, not tried).
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) fn sva_by_name(release: &str, machine: &str) -> SvaByName {
     }
     let debian = release.contains("+deb");
     match (major, minor, patch) {
-        (6, 12, 69..=107) | (6, 18, 5) if debian => SvaByName::Off,
+        (6, 12, 69..=117) | (6, 18, 5) if debian => SvaByName::Off,
         (6, 12, 64..) => SvaByName::LikelyOff,
         _ => SvaByName::Unknown,
     }
@@ -36,7 +36,7 @@ pub(super) fn sva_by_name(release: &str, machine: &str) -> SvaByName {
 
 /// Whether disabling or unbinding a device without an event log is known to use a lock that does not exist.
 pub(super) fn disabling_may_crash(release: &str) -> bool {
-    matches!(version(release), Some((6, 12, 80..=107)))
+    matches!(version(release), Some((6, 12, 80..=117)))
 }
 
 /// Major, minor and patch level at the start of a release.
@@ -55,7 +55,7 @@ mod tests {
     fn debian_kernels() {
         let of = |release| sva_by_name(release, "x86_64");
         for off in
-            ["6.12.69+deb13-amd64", "6.12.95+deb12-amd64", "6.12.107+deb13-cloud-amd64", "6.18.5+deb14-amd64"]
+            ["6.12.69+deb13-amd64", "6.12.95+deb12-amd64", "6.12.117+deb13-cloud-amd64", "6.18.5+deb14-amd64"]
         {
             assert_eq!(of(off), SvaByName::Off, "{off}");
         }
@@ -74,10 +74,10 @@ mod tests {
 
     #[test]
     fn kernels_that_free_what_is_not_there() {
-        for hazard in ["6.12.80", "6.12.95+deb12-amd64", "6.12.107+deb13-amd64"] {
+        for hazard in ["6.12.80", "6.12.95+deb12-amd64", "6.12.117+deb13-amd64"] {
             assert!(disabling_may_crash(hazard), "{hazard}");
         }
-        for fine in ["6.12.79", "6.12.57+deb12-amd64", "6.12.108", "6.18.15+deb13-amd64", "7.3.4", ""] {
+        for fine in ["6.12.79", "6.12.57+deb12-amd64", "6.12.118", "6.18.15+deb13-amd64", "7.3.4", ""] {
             assert!(!disabling_may_crash(fine), "{fine}");
         }
     }
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn other_builds_of_the_series() {
         assert_eq!(sva_by_name("6.12.80-generic", "x86_64"), SvaByName::LikelyOff);
-        assert_eq!(sva_by_name("6.12.110+deb13-amd64", "x86_64"), SvaByName::LikelyOff);
+        assert_eq!(sva_by_name("6.12.120+deb13-amd64", "x86_64"), SvaByName::LikelyOff);
         assert_eq!(sva_by_name("6.12.95+deb12-arm64", "aarch64"), SvaByName::Unknown);
     }
 }

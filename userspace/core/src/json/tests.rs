@@ -258,6 +258,29 @@ fn every_disagreement_is_a_reason() {
 }
 
 #[test]
+fn skipped_runs_matter_where_totals_come_from_them() {
+    let exact = |hook| {
+        let mut model = fed(totals());
+        let Event::Snapshot(mut last_snapshot) = snapshot(totals()) else { panic!("no snapshot") };
+        last_snapshot.programs = vec![ProgramStats {
+            name: "skipped".into(),
+            hook: Some(hook),
+            runs: None,
+            run_ns: None,
+            missed: Some(1),
+            verified_instructions: None,
+        }];
+        model.update(&Event::Snapshot(last_snapshot));
+        last(&model).exact
+    };
+    // What a missed hand-over or end of a copy leaves behind stands at its fault.
+    for hook in Hook::ALL.iter().copied() {
+        let matters = hook.is_of_faults() && !matches!(hook, Hook::Queued | Hook::CopyEnd);
+        assert_eq!(exact(hook), !matters, "{hook:?}");
+    }
+}
+
+#[test]
 fn an_interval_tells_of_itself_alone() {
     let mut model = fed(totals());
     let context = testing::context(0, 1, 5);
