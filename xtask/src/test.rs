@@ -234,7 +234,7 @@ fn on_kernel(wanted: &str, arguments: &TestArgs, tally: &mut Tally) -> Option<Ro
     let tests = if version.sva_off() {
         Ok((KernelOutcome::SvaOff { kernel }, table_without_sva()))
     } else {
-        let forced = newest || !arguments.kernel.is_empty() || arguments.kernels == Kernels::All;
+        let forced = newest || arguments.forced;
         table(forced).map(|tests| (KernelOutcome::Traced { kernel }, tests))
     };
     match tests {
