@@ -14,6 +14,7 @@ mod pages;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod workload;
 
 use std::path::PathBuf;
 use std::time::Instant;
