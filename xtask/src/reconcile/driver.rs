@@ -146,7 +146,9 @@ pub(super) fn compare(
     }
     let Some(events) = &account.driver else { return differences };
     for (device, acts) in acts {
-        if sees(&[Hook::CommandStart, Hook::CommandEnd]) {
+        // That a halted device refused a command is known from the driver's warning alone.
+        let refusals = acts.halts.is_empty() || sees(&[Hook::Warning]);
+        if refusals && sees(&[Hook::CommandStart, Hook::CommandEnd]) {
             differences.extend(commands(device, acts, events));
         }
         if sees(FindingKind::DeviceHalted.needs()) {
