@@ -119,9 +119,10 @@ pub(super) fn compare(
             dsascope: of(pasid),
         })
         .collect();
+    let opens = looked.is_some_and(|account| account.observes(Hook::OpenEnd));
     let lost = looked.map_or(0, |account| account.summary.ledger.kernel.lost.total());
     for row in rows.iter().filter(|_| looked.is_some()) {
-        by_pasid(row, lost, processes, &mut differ);
+        by_pasid(row, lost, opens, processes, &mut differ);
     }
     (rows, differences)
 }
@@ -147,7 +148,7 @@ fn whole(pages: &Pages, summary: &SummaryLine, differ: &mut impl FnMut(String)) 
     }
 }
 
-fn by_pasid(row: &Row, lost: u64, processes: &[Process], differ: &mut impl FnMut(String)) {
+fn by_pasid(row: &Row, lost: u64, opens: bool, processes: &[Process], differ: &mut impl FnMut(String)) {
     let (pasid, device) = (row.pasid, row.device);
     let Some(totals) = row.dsascope else {
         if lost == 0 {
@@ -165,7 +166,8 @@ fn by_pasid(row: &Row, lost: u64, processes: &[Process], differ: &mut impl FnMut
     let known = processes
         .iter()
         .any(|p| Some(p.report.pid) == totals.tgid && Some(&p.report.process) == comm.as_ref());
-    if !known {
+    // Whose PASID it is, the open tells.
+    if !known && (opens || totals.tgid.is_some()) {
         differ(format!("PASID {pasid}: page requests of {:?} {comm:?}, no process of this run", totals.tgid));
     }
     // A latency that is made up would be longer than the engine's own wait for it.
