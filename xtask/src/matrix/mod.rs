@@ -122,7 +122,7 @@ impl Row {
         };
         self.scenarios.entry(scenario.to_owned()).or_default().insert(attach, cell);
         if let Some(last) = observed.last() {
-            self.attached.insert(attach, last.hooks.clone());
+            self.take_hooks(attach, last.hooks.clone());
         }
     }
 
@@ -131,10 +131,20 @@ impl Row {
         if newer.boot_seconds > 0.0 {
             self.boot_seconds = newer.boot_seconds;
         }
-        self.attached.extend(newer.attached);
+        for (attach, hooks) in newer.attached {
+            self.take_hooks(attach, hooks);
+        }
         for (scenario, cells) in newer.scenarios {
             self.scenarios.entry(scenario).or_default().extend(cells);
         }
+    }
+
+    /// Newer ones replace older ones; not every scenario asks for every hook.
+    fn take_hooks(&mut self, attach: Attach, newer: Vec<Attachment>) {
+        let hooks = self.attached.entry(attach).or_default();
+        hooks.retain(|hook| newer.iter().all(|newer| newer.hook != hook.hook));
+        hooks.extend(newer);
+        hooks.sort_by_key(|hook| hook.hook);
     }
 
     /// The hooks that one way to attach has no program for.
@@ -163,6 +173,8 @@ fn put(path: &Path, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use dsascope_core::event::Hook;
+
     use super::*;
 
     fn observed(attach_ms: f64, ns_per_fault: Option<f64>) -> Observed {
@@ -180,6 +192,18 @@ mod tests {
         let cell = row.scenarios["random"][&Attach::Auto];
         assert_eq!((cell.run, cell.exact, cell.runs_skipped), (3, 2, 2));
         assert_eq!((cell.attach_ms, cell.ns_per_fault), (20.0, Some(4e3)));
+    }
+
+    #[test]
+    fn hooks_of_all_scenarios_are_kept() {
+        let attached = |hook, by: &str| Attachment { hook, by: Some(by.into()), verified_instructions: None };
+        let with = |hooks| Observed { hooks, ..observed(1.0, None) };
+        let mut row = traced("7.3.4");
+        let both = vec![attached(Hook::Queued, "tp_btf"), attached(Hook::PageRequest, "tracepoint")];
+        row.add("page-requests", Attach::Auto, 1, &[with(both)], 1.0);
+        row.add("batches", Attach::Auto, 1, &[with(vec![attached(Hook::Queued, "tracepoint")])], 1.0);
+        let hooks = [attached(Hook::Queued, "tracepoint"), attached(Hook::PageRequest, "tracepoint")];
+        assert_eq!(row.attached[&Attach::Auto], hooks);
     }
 
     #[test]
