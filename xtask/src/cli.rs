@@ -130,7 +130,7 @@ pub struct TestArgs {
     /// Only this kernel: a version, or a prefix of one for the newest there is; may be given several times
     #[arg(long, value_name = "VERSION", conflicts_with = "kernels")]
     pub kernel: Vec<String>,
-    /// Each way to attach forced on every one of these kernels, not on the newest supported one alone
+    /// Each way to attach forced, fentry too, and on every one of these kernels, not on the newest supported one alone
     #[arg(long)]
     pub forced: bool,
     /// Put the results into docs/kernels.json and docs/kernels.md, over those of the same kernels and scenarios

@@ -33,6 +33,9 @@ const CPUS: u32 = 4;
 /// For a command that should answer at once, under emulation.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
+/// How dsascope is attached in the tests of the newest kernel: as it chooses, and each fallback.
+const FALLBACKS: [Attach; 3] = [Attach::Auto, Attach::Kprobe, Attach::Tracepoint];
+
 /// Random scenarios run on each kernel, from seed 0.
 const SEEDS: u64 = 50;
 /// Their names in the matrix: without the emulation of instructions, and with it.
@@ -99,9 +102,9 @@ pub fn run(arguments: &TestArgs) -> Result<u8> {
     Ok(u8::from(tally.failed > 0 || tally.passed == 0))
 }
 
-/// The guest tests of a kernel that can trace: the fixed ones, then one a scenario file, then those again with each way to attach
-/// when `forced`. Those that need the emulation of instructions come last.
-fn table(forced: bool) -> Result<Vec<GuestTest>> {
+/// The guest tests of a kernel that can trace: the fixed ones, then one a scenario file for each of these ways to attach. Those that
+/// need the emulation of instructions come last.
+fn table(ways: &[Attach]) -> Result<Vec<GuestTest>> {
     let mut tests = vec![
         fixed("boots untainted", boots_untainted),
         fixed("doctor", doctor),
@@ -115,7 +118,7 @@ fn table(forced: bool) -> Result<Vec<GuestTest>> {
         seeds(true),
     ];
     let all = scenarios()?;
-    for attach in Attach::value_variants().iter().filter(|attach| forced || **attach == Attach::Auto) {
+    for attach in ways {
         let prefix = match attach {
             Attach::Auto => String::new(),
             forced => format!("attach {}, ", forced.name()?),
@@ -234,8 +237,12 @@ fn on_kernel(wanted: &str, arguments: &TestArgs, tally: &mut Tally) -> Option<Ro
     let tests = if version.sva_off() {
         Ok((KernelOutcome::SvaOff { kernel }, table_without_sva()))
     } else {
-        let forced = newest || arguments.forced;
-        table(forced).map(|tests| (KernelOutcome::Traced { kernel }, tests))
+        let ways = match (arguments.forced, newest) {
+            (true, _) => Attach::value_variants(),
+            (false, true) => &FALLBACKS[..],
+            (false, false) => &FALLBACKS[..1],
+        };
+        table(ways).map(|tests| (KernelOutcome::Traced { kernel }, tests))
     };
     match tests {
         Ok((outcome, tests)) => {
@@ -498,7 +505,7 @@ mod tests {
     #[test]
     fn every_scenario_file_is_valid_and_has_a_test() {
         let all = scenarios().unwrap();
-        assert_eq!(table(false).unwrap().len(), all.len() + 7);
-        assert_eq!(table(true).unwrap().len(), 4 * all.len() + 7);
+        assert_eq!(table(&[Attach::Auto]).unwrap().len(), all.len() + 7);
+        assert_eq!(table(Attach::value_variants()).unwrap().len(), 4 * all.len() + 7);
     }
 }
