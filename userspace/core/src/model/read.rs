@@ -1,0 +1,214 @@
+//! What can be asked of the model. Refuses: changing it.
+
+use super::*;
+
+impl Model {
+    #[must_use]
+    pub const fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    #[must_use]
+    pub const fn session(&self) -> Option<&SessionInfo> {
+        self.session.as_ref()
+    }
+
+    /// Verdicts on the probes, with hits as of the last snapshot.
+    #[must_use]
+    pub fn verdicts(&self) -> &[Verdict] {
+        self.session.as_ref().map_or(&[], |s| &s.verdicts)
+    }
+
+    #[must_use]
+    pub fn header(&self) -> Header {
+        let since = self.since_ns.unwrap_or(self.now_ns);
+        Header {
+            now_ns: self.now_ns,
+            uptime_ns: self.session.as_ref().and_then(|s| self.now_ns.checked_sub(s.started_ns)),
+            faults: self.faults(),
+            failures: self.failures(),
+            faults_per_s: self.faults.per_second(self.now_ns, WINDOW_NS, since),
+            failures_per_s: self.failures.per_second(self.now_ns, WINDOW_NS, since),
+            interrupts_per_s: self.interrupts.per_second(self.now_ns, WINDOW_NS, since),
+            open_files: self.processes.values().filter(|p| !p.closed).count(),
+            records_lost: self.ledger.lost(),
+            holes: self.holes.values().sum(),
+            pending: self.snapshot.as_ref().and_then(|s| s.pending),
+            active: self.snapshot.as_ref().and_then(|s| s.active),
+            balance: self.ledger.balance(),
+            service: self.latency.summary(Stage::Service),
+            driver: self.latency.summary(Stage::Driver),
+        }
+    }
+
+    #[must_use]
+    pub fn faults(&self) -> u64 {
+        count::best(self.counts.faults, self.exact.map(|e| e.served))
+    }
+
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        count::best(self.counts.failed, self.exact.map(|e| e.failed))
+    }
+
+    /// Counted from records, all devices.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// The kernel's totals over all files, as of the last snapshot.
+    #[must_use]
+    pub const fn exact(&self) -> Option<Exact> {
+        self.exact
+    }
+
+    /// Latencies of all faults.
+    #[must_use]
+    pub const fn latency(&self) -> &StageHistograms {
+        &self.latency
+    }
+
+    /// Open and closed files, in no order.
+    pub fn processes(&self) -> impl ExactSizeIterator<Item = &Process> {
+        self.processes.values()
+    }
+
+    #[must_use]
+    pub fn process(&self, key: Key) -> Option<&Process> {
+        if key == Key::OTHER { Some(&self.other) } else { self.processes.get(&key) }
+    }
+
+    /// What had no row of its own: counts of rows that gave way, latencies of files beyond the limit.
+    #[must_use]
+    pub const fn other(&self) -> &Process {
+        &self.other
+    }
+
+    /// Faults a second of one file over the last two seconds.
+    #[must_use]
+    pub fn process_rate(&self, process: &Process) -> Option<f64> {
+        process.rate.per_second(self.now_ns, WINDOW_NS, self.since_ns?)
+    }
+
+    #[must_use]
+    pub fn process_failure_rate(&self, process: &Process) -> Option<f64> {
+        process.failure_rate.per_second(self.now_ns, WINDOW_NS, self.since_ns?)
+    }
+
+    #[must_use]
+    pub fn wq_rate(&self, wq: &Wq) -> Option<f64> {
+        wq.rate.per_second(self.now_ns, WINDOW_NS, self.since_ns?)
+    }
+
+    #[must_use]
+    pub fn device_rate(&self, device: &Device) -> Option<f64> {
+        device.rate.per_second(self.now_ns, WINDOW_NS, self.since_ns?)
+    }
+
+    /// Faults of the last `points` spans of `span_ns`, oldest first: a sparkline.
+    #[must_use]
+    pub fn fault_history(&self, span_ns: u64, points: usize) -> Vec<u64> {
+        self.faults.history(self.now_ns, span_ns, points)
+    }
+
+    /// The same for one file.
+    #[must_use]
+    pub fn process_history(&self, process: &Process, span_ns: u64, points: usize) -> Vec<u64> {
+        process.rate.history(self.now_ns, span_ns, points)
+    }
+
+    pub fn wqs(&self) -> impl ExactSizeIterator<Item = &Wq> {
+        self.wqs.values()
+    }
+
+    #[must_use]
+    pub fn wq(&self, id: WqId) -> Option<&Wq> {
+        self.wqs.get(&id)
+    }
+
+    /// Latencies of one WQ, merged from its files; costs about a millisecond.
+    #[must_use]
+    pub fn wq_latency(&self, id: WqId) -> StageHistograms {
+        let mut merged = StageHistograms::default();
+        for latency in
+            self.processes.values().filter(|p| p.context.wq_id() == id).filter_map(Process::latency)
+        {
+            merged.merge(latency);
+        }
+        if let Some(wq) = self.wqs.get(&id) {
+            merged.merge(&wq.rest);
+        }
+        merged.refresh();
+        merged
+    }
+
+    pub fn devices(&self) -> impl ExactSizeIterator<Item = &Device> {
+        self.devices.values()
+    }
+
+    #[must_use]
+    pub fn device(&self, id: u16) -> Option<&Device> {
+        self.devices.get(&id)
+    }
+
+    /// The last faults, oldest first.
+    #[must_use]
+    pub fn recent_faults(&self) -> impl DoubleEndedIterator<Item = &Fault> + ExactSizeIterator {
+        self.recent.iter()
+    }
+
+    /// A recent fault by its number in the order of arrival, counted from 0.
+    #[must_use]
+    pub fn fault_number(&self, number: u64) -> Option<&Fault> {
+        let first = self.recent_total - self.recent.len() as u64;
+        self.recent.get(usize::try_from(number.checked_sub(first)?).ok()?)
+    }
+
+    /// Numbers of the recent faults: what [`Self::fault_number`] takes.
+    #[must_use]
+    pub fn recent_numbers(&self) -> std::ops::Range<u64> {
+        self.recent_total - self.recent.len() as u64..self.recent_total
+    }
+
+    /// Holes in the stream, by kind.
+    #[must_use]
+    pub const fn holes(&self) -> &BTreeMap<HoleKind, u64> {
+        &self.holes
+    }
+
+    pub fn recent_holes(&self) -> impl DoubleEndedIterator<Item = &Hole> + ExactSizeIterator {
+        self.recent_holes.iter()
+    }
+
+    pub fn recent_releases(&self) -> impl DoubleEndedIterator<Item = &Release> + ExactSizeIterator {
+        self.recent_releases.iter()
+    }
+
+    #[must_use]
+    pub const fn batches(&self) -> &Batches {
+        &self.batches
+    }
+
+    #[must_use]
+    pub const fn page_requests(&self) -> &PageRequests {
+        &self.page_requests
+    }
+
+    #[must_use]
+    pub const fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The last snapshot.
+    #[must_use]
+    pub const fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+
+    /// The current interval, so far.
+    #[must_use]
+    pub const fn interval(&self) -> &Interval {
+        &self.interval
+    }
+}
