@@ -14,6 +14,7 @@ use dsascope_core::event::Hook;
 use dsascope_core::findings::FindingKind;
 use dsascope_testbed::dsa::ResetType;
 use dsascope_testbed::truth::{self, BlockCause, Event};
+use zerocopy::FromBytes;
 
 use super::books::Account;
 use super::compare::{Difference, Rule};
@@ -72,11 +73,7 @@ pub fn acts(lines: &[truth::Line]) -> BTreeMap<String, DeviceActs> {
 /// Whether the entry says that a completion record was asked for.
 fn asked(raw: &str) -> bool {
     let bytes = truth::unhex(raw).unwrap_or_default();
-    let mut header = EntryHeader::default();
-    for (qword, bytes) in header.qwords.iter_mut().zip(bytes.chunks_exact(8)) {
-        *qword = bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte));
-    }
-    header.rcr()
+    EntryHeader::read_from_prefix(&bytes).is_ok_and(|(header, _)| header.rcr())
 }
 
 /// Two numbers of one thing, which must fit as `fits` says.
