@@ -210,7 +210,7 @@ fn stem(path: &std::path::Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Finds the kernel and runs its tests; no row when `--only` leaves nothing of it.
+/// Finds the kernel and runs its tests; no row when `--only` leaves none of its scenarios.
 fn on_kernel(wanted: &str, arguments: &TestArgs, tally: &mut Tally) -> Option<Row> {
     let found = Cache::open().and_then(|cache| Kernel::find(&cache, wanted));
     let (version, note) = match found {
@@ -248,7 +248,8 @@ fn on_kernel(wanted: &str, arguments: &TestArgs, tally: &mut Tally) -> Option<Ro
         Ok((outcome, tests)) => {
             let mut row = Row::new(outcome, note);
             guest_tests(wanted, &version.to_string(), &tests, arguments, tally, &mut row);
-            Some(row)
+            let nothing = matches!(row.outcome, KernelOutcome::Traced { .. }) && row.scenarios.is_empty();
+            (!nothing).then_some(row)
         }
         Err(error) => {
             tally.fail(&format!("{wanted}: the table of tests"), &error);
