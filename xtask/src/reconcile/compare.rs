@@ -243,7 +243,7 @@ pub fn compare(books: &Books) -> Comparison {
             let missing = if process.is_some_and(|process| process.halted) {
                 row.device_faults.saturating_sub(row.received.unwrap_or(0))
             } else {
-                without_record(&row, missed)
+                missed.without_record(&row)
             };
             row.differences.extend(deep::compare(device, &faults, missing));
             let joined: Vec<_> = account
@@ -265,7 +265,7 @@ pub fn compare(books: &Books) -> Comparison {
         comparison.rows.push(row);
     }
     workload::absent_processes(books, &mut comparison);
-    explain(missed, &mut comparison);
+    missed.explain(&mut comparison);
     leaked(books, &mut comparison);
     let (page_requests, differences) = pages::compare(&books.pages, account, &books.processes);
     comparison.page_requests = page_requests;
@@ -278,37 +278,6 @@ fn per_s(faults: &[&Fault]) -> Option<f64> {
     let times = || faults.iter().map(|fault| fault.at_ns);
     let ns = times().max()?.checked_sub(times().min()?).filter(|ns| *ns > 0)?;
     Some((faults.len() - 1) as f64 * 1e9 / ns as f64)
-}
-
-/// Faults of the device that dsascope did not see at all, as far as missed runs explain them.
-fn unseen(row: &Row, missed: Missed) -> u64 {
-    let seen = row.queued.unwrap_or(0) + row.skipped.unwrap_or(0);
-    row.device_faults.saturating_sub(seen).min(missed.services())
-}
-
-/// Entries that have no record: skipped at a close, unseen, or lost.
-fn without_record(row: &Row, missed: Missed) -> u64 {
-    let absent = match row.skipped {
-        Some(skipped) => skipped + unseen(row, missed),
-        // Nobody saw how many were skipped. Whether it may be so many is for the rule of queued faults.
-        None => row.device_faults.saturating_sub(row.queued.unwrap_or(0)),
-    };
-    absent + row.lost.unwrap_or(0)
-}
-
-/// Any process may have lost as many faults as runs were missed; all processes together no more than that.
-fn explain(missed: Missed, comparison: &mut Comparison) {
-    if !missed.any() {
-        return;
-    }
-    let faults: u64 = comparison.rows.iter().map(|row| row.device_faults).sum();
-    let unseen: u64 = comparison.rows.iter().map(|row| unseen(row, missed)).sum();
-    let explained = format!("{unseen} of {faults} faults unseen; the kernel skipped runs of {missed}");
-    if unseen > missed.services() {
-        comparison.differences.push(Difference { rule: Rule::Queued, text: explained });
-    } else {
-        comparison.explained.push(explained);
-    }
 }
 
 /// Sums over the times that the process opened the WQ.

@@ -10,6 +10,7 @@ use dsascope_core::event::Hook;
 
 use super::Attach;
 use super::books::Account;
+use super::compare::{Comparison, Difference, Row, Rule};
 
 /// Skipped runs by what they show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,6 +84,37 @@ impl Missed {
     /// Calls of the driver's counter function that may be missing: its own, and those kept with a fault that never ended.
     pub(super) fn counted(self) -> u64 {
         self.counters + self.ends
+    }
+
+    /// Faults of the device that dsascope did not see at all, as far as missed runs explain them.
+    fn unseen(self, row: &Row) -> u64 {
+        let seen = row.queued.unwrap_or(0) + row.skipped.unwrap_or(0);
+        row.device_faults.saturating_sub(seen).min(self.services())
+    }
+
+    /// Entries that have no record: skipped at a close, unseen, or lost.
+    pub(super) fn without_record(self, row: &Row) -> u64 {
+        let absent = match row.skipped {
+            Some(skipped) => skipped + self.unseen(row),
+            // Nobody saw how many were skipped. Whether it may be so many is for the rule of queued faults.
+            None => row.device_faults.saturating_sub(row.queued.unwrap_or(0)),
+        };
+        absent + row.lost.unwrap_or(0)
+    }
+
+    /// Any process may have lost as many faults as runs were missed; all processes together no more than that.
+    pub(super) fn explain(self, comparison: &mut Comparison) {
+        if !self.any() {
+            return;
+        }
+        let faults: u64 = comparison.rows.iter().map(|row| row.device_faults).sum();
+        let unseen: u64 = comparison.rows.iter().map(|row| self.unseen(row)).sum();
+        let explained = format!("{unseen} of {faults} faults unseen; the kernel skipped runs of {self}");
+        if unseen > self.services() {
+            comparison.differences.push(Difference { rule: Rule::Queued, text: explained });
+        } else {
+            comparison.explained.push(explained);
+        }
     }
 }
 

@@ -1,17 +1,21 @@
 //! Books that agree are found exact, and each planted difference is found, by the rule that it breaks.
 
+mod devices;
+mod missed;
+mod pages;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use dsascope_common::hw::event_log::EntryHeader;
 use dsascope_core::event::{
     Comm, Context, ContextTotals, CopyOutcome, DeviceId, DeviceKind, Fault, HoleKind, Hook, Marks,
-    ProgramStats, SessionInfo, StageTimes, Verdict, VerdictState,
+    SessionInfo, StageTimes, Verdict, VerdictState,
 };
 use dsascope_core::hist::Latency;
 use dsascope_core::json::{HoleCount, SummaryContext, SummaryLine};
 use dsascope_core::ledger::{Balance, ByKind, KernelLedger, Ledger};
-use dsascope_core::model::{BatchTotals, EventLogAdvice, PageRequestTotals};
+use dsascope_core::model::BatchTotals;
 use dsascope_guest::report::{FileCounters, KernelReport, ProcessReport, TracerReport};
 use dsascope_guest::scenario::Submission;
 use dsascope_testbed::dsa::ResetType;
@@ -242,21 +246,6 @@ fn miss_a_fault(books: &mut Books) {
     context.records_received = context.records_received.map(|received| received - 1);
 }
 
-/// dsascope says that the kernel skipped so many starts of service.
-fn skip_starts(books: &mut Books, runs: u64) {
-    let program = ProgramStats {
-        name: "service_start_fentry".into(),
-        hook: Some(Hook::ServiceStart),
-        runs: None,
-        run_ns: None,
-        missed: Some(runs),
-        verified_instructions: None,
-    };
-    let summary = &mut traced(books).summary;
-    summary.programs = vec![program];
-    summary.exact = runs == 0;
-}
-
 #[test]
 fn a_fault_that_dsascope_missed_is_found() {
     let rules = found(|books| {
@@ -266,58 +255,6 @@ fn a_fault_that_dsascope_missed_is_found() {
     for rule in [Rule::Queued, Rule::Codes, Rule::Counters, Rule::Workload, Rule::Entries] {
         assert!(rules.contains(&rule), "{rule:?} not in {rules:?}");
     }
-}
-
-#[test]
-fn by_fentry_skipped_runs_explain_as_many_faults_as_they_are() {
-    let explained = |skipped, unseen, attach| {
-        found(|books| {
-            books.attach = attach;
-            (0..unseen).for_each(|_| miss_a_fault(books));
-            skip_starts(books, skipped);
-        })
-    };
-    assert_eq!(explained(1, 1, Attach::Fentry), []);
-    assert_eq!(explained(2, 1, Attach::Fentry), []);
-    assert!(explained(1, 2, Attach::Fentry).contains(&Rule::Queued));
-    assert!(explained(0, 1, Attach::Fentry).contains(&Rule::Queued));
-    for other in [Attach::Auto, Attach::Kprobe, Attach::Tracepoint] {
-        assert!(explained(1, 1, other).contains(&Rule::Queued));
-    }
-}
-
-#[test]
-fn skipped_runs_excuse_neither_an_invented_fault_nor_silence() {
-    let fentry = |plant: fn(&mut Books)| {
-        found(|books| {
-            books.attach = Attach::Fentry;
-            skip_starts(books, 1);
-            plant(books);
-        })
-    };
-    let invented = fentry(|books| {
-        first(books).totals.queued += 1;
-        first(books).totals.served += 1;
-        first(books).totals.delivered += 1;
-    });
-    assert!(invented.contains(&Rule::Queued), "{invented:?}");
-    assert_eq!(fentry(|books| traced(books).summary.exact = true), [Rule::Tracer]);
-    assert!(fentry(|books| first(books).totals.counter_failures += 2).contains(&Rule::Counters));
-    assert!(fentry(|books| traced(books).summary.ledger.kernel.lost.fault = 2).contains(&Rule::Ledger));
-}
-
-#[test]
-fn two_processes_share_what_the_skipped_runs_explain() {
-    let rules = found(|books| {
-        books.attach = Attach::Fentry;
-        miss_a_fault(books);
-        skip_starts(books, 1);
-        // Another PASID of whose one fault nobody else knows.
-        let other = Key { pasid: PASID + 1, ..key() };
-        let device = DeviceAccount { faults: BTreeMap::from([(0x1a, 1)]), ..DeviceAccount::default() };
-        books.device.insert(other, device);
-    });
-    assert!(rules.last() == Some(&Rule::Queued), "{rules:?}");
 }
 
 #[test]
@@ -660,46 +597,6 @@ fn a_stack_trace_is_known_only_behind_a_bad_page() {
 }
 
 #[test]
-fn what_a_device_did_besides_must_be_told() {
-    let acts = |change: fn(&mut DeviceActs)| found(move |books| books.acts.values_mut().for_each(change));
-    assert_eq!(acts(|a| a.error_entries = 1), [], "the driver need not tell of it");
-    let error = || "idxd 0000:00:11.0: Device error 0x1b operation: 0x3 fault addr: 0x0".to_owned();
-    assert_eq!(found(|books| books.kernel.log.push(error())), [Rule::Device], "and dsascope has missed it");
-    assert_eq!(acts(|a| a.halts = vec![ResetType::Cold]), [Rule::Device]);
-    assert_eq!(acts(|a| a.unasked = 1), [], "the driver may have had a failure to tell");
-    assert_eq!(acts(|a| a.commands = vec![(6, 1, 0)]), [], "given before dsascope was attached");
-    assert_eq!(
-        found(|books| traced(books).summary.contexts[0].totals.not_copied = 1).last(),
-        Some(&Rule::Device)
-    );
-    let waited = |books: &mut Books, at_most_ns| {
-        books.acts.values_mut().for_each(|a| a.waited_ns = 100);
-        let log = EventLogAdvice { waited_at_most_ns: at_most_ns, ..event_log() };
-        traced(books).summary.event_logs = vec![log];
-    };
-    assert_eq!(found(|books| waited(books, Some(90))), [Rule::Device]);
-    assert_eq!(found(|books| waited(books, Some(99))), [], "within what two clocks may differ");
-    assert_eq!(found(|books| waited(books, None)), [], "not known");
-}
-
-fn event_log() -> EventLogAdvice {
-    let device = dsascope_core::event::DeviceInfo {
-        device: "dsa0".parse().unwrap(),
-        state: "enabled".into(),
-        version: None,
-        gen_cap: None,
-        event_log_size: Some(64),
-        pasid_enabled: None,
-        numa_node: None,
-        wqs: vec![],
-    };
-    let info = SessionInfo { devices: vec![device], ..SessionInfo::default() };
-    let mut model = dsascope_core::model::Model::default();
-    model.update(&dsascope_core::event::Event::Session(Box::new(info)));
-    model.event_logs().next().unwrap()
-}
-
-#[test]
 fn a_process_in_no_other_book_is_found() {
     let rules = found(|books| {
         let mut lonely = books.processes[0].clone();
@@ -708,71 +605,6 @@ fn a_process_in_no_other_book_is_found() {
         books.processes.push(lonely);
     });
     assert_eq!(rules, [Rule::Process]);
-}
-
-/// Three page requests, one refused, in all books.
-fn ask_for_pages(books: &mut Books) {
-    let waits = Waits { times: 3, sum_ns: 9_000_000, longest_ns: 4_000_000 };
-    books.pages.by_pasid.insert(PASID, Requests { requests: 3, refused: 1, waits });
-    let mut latency = Latency::default();
-    [1_000_000, 3_000_000].into_iter().for_each(|ns| latency.record(ns));
-    let account = traced(books);
-    account.summary.page_requests = vec![PageRequestTotals {
-        pasid: Some(PASID),
-        tgid: Some(PID),
-        comm: Some(Comm::new("load")),
-        groups: 3,
-        pages: 2,
-        refused: 1,
-        unmatched: 1,
-        latency: latency.summary(),
-    }];
-    let ledger = &mut account.summary.ledger;
-    for kinds in [&mut ledger.kernel.seen, &mut ledger.kernel.sent, &mut ledger.received] {
-        (kinds.page_request, kinds.page_response) = (3, 3);
-    }
-}
-
-#[test]
-fn page_requests_are_held_against_the_devices() {
-    let asked = |plant: &dyn Fn(&mut Books)| {
-        found(|books| {
-            ask_for_pages(books);
-            plant(books);
-        })
-    };
-    fn totals(books: &mut Books) -> &mut PageRequestTotals {
-        &mut traced(books).summary.page_requests[0]
-    }
-    assert_eq!(asked(&|_| {}), []);
-    let rule = [Rule::PageRequests];
-    assert_eq!(asked(&|books| totals(books).groups = 2), rule);
-    assert_eq!(asked(&|books| totals(books).refused = 0), rule);
-    assert_eq!(asked(&|books| totals(books).unmatched = 0), rule);
-    assert_eq!(asked(&|books| totals(books).tgid = Some(1)), rule);
-    assert_eq!(asked(&|books| traced(books).summary.page_requests.clear()), rule);
-    assert_eq!(asked(&|books| books.pages.by_pasid.clear()), rule);
-    let unanswered = |books: &mut Books| {
-        traced(books).summary.holes.push(HoleCount { what: HoleKind::ResponseMissing, count: 1 });
-    };
-    assert_eq!(asked(&unanswered), rule);
-    // Longer than any engine waited: made up.
-    let longer = |books: &mut Books| totals(books).latency.as_mut().unwrap().max_ns = 5_000_000;
-    assert_eq!(asked(&longer), rule);
-    // Seen by the programs, whatever became of the records.
-    let unseen = |books: &mut Books| {
-        let ledger = &mut traced(books).summary.ledger;
-        for kinds in [&mut ledger.kernel.seen, &mut ledger.kernel.sent, &mut ledger.received] {
-            kinds.page_request = 2;
-        }
-    };
-    assert_eq!(asked(&unseen), rule);
-    let blind = |books: &mut Books| {
-        let account = traced(books);
-        account.summary.page_requests.clear();
-        account.session.verdicts.retain(|v| !matches!(v.hook, Hook::PageRequest | Hook::PageResponse));
-    };
-    assert_eq!(asked(&blind), rule);
 }
 
 #[test]
