@@ -1,7 +1,6 @@
 //! Flags, validated once: what the rest of the program may rely on.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::exit::{Code, Failure};
@@ -23,7 +22,6 @@ pub(crate) struct Tracing {
     /// A record a stage in place of one a fault.
     pub stages: bool,
     pub page_requests: bool,
-    pub events: Option<PathBuf>,
 }
 
 impl Tracing {
@@ -42,7 +40,6 @@ impl Tracing {
             verbose: flags.verbose,
             stages: flags.stages,
             page_requests: flags.page_requests,
-            events: flags.events.clone(),
         })
     }
 }

@@ -50,10 +50,12 @@ impl Code {
             }
             Self::NoBtf => "the kernel has no BTF type information",
             Self::NotTraceable => "a required probe could not be attached",
-            Self::Loss => "stat, trace: events were lost; totals are exact all the same",
+            Self::Loss => {
+                "stat, trace, record: events were lost; totals are exact unless a line says otherwise"
+            }
             Self::NotATerminal => "live: stdin or stdout is not a terminal",
             Self::TerminalTooSmall => "live: the terminal was smaller than 60x15 when it started",
-            Self::BadInput => "decode: some of the input could not be read; the rest was decoded",
+            Self::BadInput => "decode, --from: some of the input could not be read; the rest was",
         }
     }
 

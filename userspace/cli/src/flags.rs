@@ -81,6 +81,17 @@ pub(crate) enum Command {
   dsascope trace --json > faults.jsonl")]
     Trace(Trace),
 
+    /// Record faults to a capture: for a while, while a command runs, or when something goes wrong
+    ///
+    /// A capture holds all that live, stat and trace see; each of them reads it with --from. As flight recorder (--ring, --last) nothing is
+    /// written until SIGUSR1 asks for it, and what happened before is in the file.
+    #[command(after_help = "Examples:
+  dsascope record -o storm.dsc --for 30s
+  dsascope record -o test.dsc -- ./load-test --threads 8
+  dsascope stat --from storm.dsc
+  dsascope record -o storm.dsc --last 60s --keep 5")]
+    Record(Record),
+
     /// What this host offers to DSA, IAA and dsascope, and what to fix
     #[command(after_help = "Examples:
   dsascope doctor
@@ -159,10 +170,78 @@ pub(crate) struct Common {
     /// Send a record a stage in place of one a fault: to measure what that costs
     #[arg(long, hide = true)]
     pub stages: bool,
+}
 
-    /// Read events from a JSON Lines file (`-`: stdin) in place of this host's driver
-    #[arg(long, value_name = "FILE", hide = true)]
-    pub events: Option<PathBuf>,
+/// Where events come from, and where they are kept.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Reading {
+    /// Read a capture in place of this host's driver (JSON Lines of `trace --json` do too); needs no privileges
+    #[arg(long, value_name = "FILE", alias = "events", help_heading = "Input")]
+    pub from: Option<PathBuf>,
+
+    /// Record what is seen to this capture as well
+    #[arg(long, value_name = "FILE", conflicts_with = "from", help_heading = "Input")]
+    pub save: Option<PathBuf>,
+
+    /// Write over the file of --save
+    #[arg(long, requires = "save", help_heading = "Input")]
+    pub force: bool,
+
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Where a recording goes.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Record {
+    /// The capture to write; with --ring or --last, names of saved ones are made from it: FILE-20261126T134501Z.dsc
+    #[arg(short, long, value_name = "FILE", default_value = "dsascope.dsc")]
+    pub output: PathBuf,
+
+    /// Write over FILE
+    #[arg(long)]
+    pub force: bool,
+
+    /// End after this time
+    #[arg(long = "for", value_parser = units::duration, value_name = "DURATION")]
+    pub duration: Option<Duration>,
+
+    /// End FILE before it is larger than this; with --keep, go on in a new one
+    #[arg(long, value_parser = units::bytes, value_name = "BYTES", conflicts_with_all = ["ring", "last"])]
+    pub max_size: Option<u64>,
+
+    /// Keep so many full files: FILE.1 is the latest; of the flight recorder, so many saved captures
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=9999))]
+    pub keep: Option<u32>,
+
+    /// Flight recorder: keep the last BYTES of events in memory, write nothing before a trigger
+    #[arg(long, value_parser = units::bytes, value_name = "BYTES", help_heading = "Flight recorder")]
+    pub ring: Option<u64>,
+
+    /// Flight recorder: keep what happened in the last DURATION
+    #[arg(long, value_parser = units::duration, value_name = "DURATION", help_heading = "Flight recorder")]
+    pub last: Option<Duration>,
+
+    /// Go on saving for so long after a trigger
+    #[arg(
+        long,
+        value_parser = units::duration,
+        value_name = "DURATION",
+        default_value = "5s",
+        help_heading = "Flight recorder"
+    )]
+    pub after: Duration,
+
+    /// Record what another capture holds, to cut it (--for, --max-size) or to make one of JSON Lines
+    #[arg(long, value_name = "FILE", conflicts_with = "command", help_heading = "Input")]
+    pub from: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Record while this runs, and end with its exit code
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
 }
 
 /// What to print.
@@ -189,7 +268,7 @@ pub(crate) struct Live {
     pub ascii: bool,
 
     #[command(flatten)]
-    pub common: Common,
+    pub reading: Reading,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -223,7 +302,7 @@ pub(crate) struct Lines {
     pub select: Select,
 
     #[command(flatten)]
-    pub common: Common,
+    pub reading: Reading,
 }
 
 /// What hexadecimal text is to be taken for.
@@ -289,8 +368,8 @@ mod tests {
         let cli =
             Cli::try_parse_from(["dsascope", "--attach", "kprobe", "--ring-size", "64KiB"]).expect("parses");
         assert!(cli.command.is_none());
-        assert_eq!(cli.live.common.attach, Attach::Kprobe);
-        assert_eq!(cli.live.common.ring_size, 65536);
+        assert_eq!(cli.live.reading.common.attach, Attach::Kprobe);
+        assert_eq!(cli.live.reading.common.ring_size, 65536);
     }
 
     #[test]

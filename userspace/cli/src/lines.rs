@@ -1,101 +1,251 @@
-//! The runner of commands that print lines: stat and trace. Events, signals, intervals and a deadline in one order.
+//! The runner of commands without a screen: the stream is folded into a model, and each event is told, with intervals and the end at ticks of
+//! the stream.
 
-use std::io::{self, BufWriter, Write, stdout};
+use std::io::{self, BufWriter, Stdout, Write, stdout};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use dsascope_capture::{Notice, Recorder};
 use dsascope_core::event::Event;
 use dsascope_core::model::Model;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio::process::Child;
 
 use crate::exit::Code;
-use crate::signals::Signals;
+use crate::feed::{Feed, Pace};
+use crate::notice;
+use crate::signals::{Asked, Signals};
 use crate::source::{Next, Source};
 
-/// Time between readings of the kernel's totals, where nothing is printed for them.
-pub(crate) const SNAPSHOT: Duration = Duration::from_secs(1);
+const STDOUT: &str = "write to stdout";
+/// Lines are written in pieces of this size, and whenever no event follows at once.
+const OUT_BYTES: usize = 1 << 16;
 
-/// What a command prints. The model has seen each event before the command is told of it.
+/// What a command does with the stream. The model has seen each event before the command is told of it.
+pub(crate) trait Consumer {
+    fn event(&mut self, model: &Model, event: &Event) -> Result<()>;
+    /// An interval is over.
+    fn interval(&mut self, _model: &mut Model) -> Result<()> {
+        Ok(())
+    }
+    /// No event follows at once: what was written should be seen.
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// The run is over; the last snapshot is in the model. `until_ns`: when tracing was told to end; detaching came after it.
+    fn end(&mut self, model: &mut Model, until_ns: u64) -> Result<()>;
+    /// Asked after each batch of events: enough was seen.
+    fn is_done(&mut self) -> bool {
+        false
+    }
+    /// What is to be said beside the output.
+    fn notices(&mut self, notices: &mut dyn Iterator<Item = Notice>) {
+        notice::print(notices);
+    }
+}
+
+/// A command that writes lines.
 pub(crate) trait Printer {
     fn event(&mut self, model: &Model, event: &Event, out: &mut dyn Write) -> io::Result<()>;
-    /// An interval is over.
-    fn interval(&mut self, model: &mut Model, out: &mut dyn Write) -> io::Result<()>;
-    /// The run is over; the last snapshot is in the model. `until_ns`: when tracing was told to end; detaching came after it.
+    fn interval(&mut self, _model: &mut Model, _out: &mut dyn Write) -> io::Result<()> {
+        Ok(())
+    }
     fn end(&mut self, model: &mut Model, until_ns: u64, out: &mut dyn Write) -> io::Result<()>;
 }
 
-/// How long to run and how often to print.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    pub interval: Duration,
-    pub duration: Option<Duration>,
+/// A printer with stdout.
+#[derive(Debug)]
+pub(crate) struct Printing<P> {
+    printer: P,
+    out: BufWriter<Stdout>,
 }
 
-/// Prints until the source ends, the time is over, a signal asks to end, or nobody reads any more.
-pub(crate) async fn run<S: Source>(mut source: S, pace: Pace, mut printer: impl Printer) -> Result<Code> {
+impl<P> Printing<P> {
+    pub(crate) fn new(printer: P) -> Self {
+        Self { printer, out: BufWriter::with_capacity(OUT_BYTES, stdout()) }
+    }
+}
+
+impl<P: Printer> Consumer for Printing<P> {
+    fn event(&mut self, model: &Model, event: &Event) -> Result<()> {
+        self.printer.event(model, event, &mut self.out).context(STDOUT)
+    }
+
+    fn interval(&mut self, model: &mut Model) -> Result<()> {
+        self.printer.interval(model, &mut self.out).context(STDOUT)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.out.flush().context(STDOUT)
+    }
+
+    fn end(&mut self, model: &mut Model, until_ns: u64) -> Result<()> {
+        self.printer.end(model, until_ns, &mut self.out).context(STDOUT)
+    }
+}
+
+/// What a recorded run told after its deadline: the last tick and what was on its way. Less than the time between two ticks.
+const LAST_WORDS_NS: u64 = 200_000_000;
+
+/// The stream's own clock: intervals and the end.
+struct Clock {
+    pace: Pace,
+    /// A capture may go on beyond the deadline, and may have been made with the same one.
+    recorded: bool,
+    /// When the next interval ends, once the session is known.
+    interval_ns: Option<u64>,
+    deadline_ns: Option<u64>,
+    last_tick_ns: Option<u64>,
+}
+
+impl Clock {
+    fn begin(&mut self, started_ns: u64) {
+        let after =
+            |time: Duration| started_ns.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        self.interval_ns = self.pace.interval.map(after);
+        self.deadline_ns = self.pace.duration.map(after);
+    }
+
+    fn is_over(&self, now_ns: u64) -> bool {
+        let grace_ns = if self.recorded { LAST_WORDS_NS } else { 0 };
+        self.deadline_ns.is_some_and(|deadline_ns| now_ns >= deadline_ns.saturating_add(grace_ns))
+    }
+
+    /// Whether an interval is over at this tick.
+    fn tick(&mut self, now_ns: u64) -> bool {
+        self.last_tick_ns = Some(now_ns);
+        let Some(end_ns) = self.interval_ns.filter(|&end_ns| now_ns >= end_ns) else { return false };
+        let step_ns =
+            self.pace.interval.map_or(1, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)).max(1);
+        let missed = (now_ns - end_ns) / step_ns;
+        self.interval_ns = Some(end_ns.saturating_add(step_ns.saturating_mul(missed + 1)));
+        true
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    pub code: Code,
+    /// Of the command that was run beside it.
+    pub command: Option<ExitStatus>,
+}
+
+/// Runs until the source ends, the time is over, the command has ended, a signal asks to end, the consumer is done, or nobody reads any
+/// more. A command that is left is told of the signal and waited for.
+pub(crate) async fn run<S: Source>(
+    source: S,
+    recorder: Option<Recorder>,
+    mut command: Option<Child>,
+    pace: Pace,
+    mut consumer: impl Consumer,
+) -> Result<Ended> {
     let mut signals = Signals::new().context("watch signals")?;
+    let mut feed = Feed::new(source, pace, recorder);
     let mut model = Model::default();
-    let mut out = BufWriter::new(stdout().lock());
+    let recorded = feed.source().is_recorded();
+    let mut clock = Clock { pace, recorded, interval_ns: None, deadline_ns: None, last_tick_ns: None };
     let mut batch = Vec::new();
-    let start = Instant::now();
-    let mut every = interval_at(start + pace.interval, pace.interval);
-    every.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let deadline = pace.duration.and_then(|duration| start.checked_add(duration));
+    let mut status = None;
     loop {
-        let mut done = Ok(());
         let mut over = false;
         tokio::select! {
             biased;
-            _ = signals.next() => over = true,
-            () = until(deadline) => over = true,
-            _ = every.tick() => {
-                if let Some(snapshot) = source.snapshot()? {
-                    model.update(&Event::Snapshot(Box::new(snapshot)));
+            asked = signals.next() => match asked {
+                Asked::End(signal) => {
+                    over = true;
+                    tell_of(signal, command.as_ref());
                 }
-                model.update(&Event::Tick { now_ns: source.now_ns() });
-                done = printer.interval(&mut model, &mut out);
+                Asked::Save => feed.save("SIGUSR1"),
+                Asked::Suspend => {}
+            },
+            ended = ended(&mut command) => {
+                over = true;
+                command = None;
+                status = Some(ended.context("wait for the command")?);
             }
-            next = source.next_batch(&mut batch) => {
-                over = next? == Next::End;
-                done = tell(&mut model, &mut batch, &mut printer, &mut out);
-            }
+            next = feed.next(&mut batch) => over = next? == Next::End,
         }
-        match done.and_then(|()| out.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => over = true,
-            other => other.context("write to stdout")?,
+        let told = tell(&mut model, &mut clock, &mut batch, &mut consumer);
+        match told.and_then(|over| consumer.flush().map(|()| over)) {
+            Ok(at_deadline) => over |= at_deadline,
+            Err(error) if is_broken_pipe(&error) => over = true,
+            Err(error) => return Err(error),
         }
-        if over {
+        consumer.notices(&mut feed.notices());
+        if over || consumer.is_done() {
             break;
         }
     }
-    let until_ns = source.now_ns();
-    source.finish(&mut batch)?;
-    let told = tell(&mut model, &mut batch, &mut printer, &mut out)
-        .and_then(|()| printer.end(&mut model, until_ns, &mut out))
-        .and_then(|()| out.flush());
+    let finished = feed.finish(&mut batch);
+    let told = tell(&mut model, &mut clock, &mut batch, &mut consumer).and_then(|_| {
+        let until_ns = clock.last_tick_ns.unwrap_or_else(|| model.now_ns());
+        consumer.end(&mut model, until_ns)?;
+        consumer.flush()
+    });
     match told {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("write to stdout")?,
+        Err(error) if !is_broken_pipe(&error) => return Err(error),
         _ => {}
     }
-    Ok(if model.ledger().lost() > 0 { Code::Loss } else { Code::Ok })
-}
-
-fn tell(
-    model: &mut Model,
-    batch: &mut Vec<Event>,
-    printer: &mut impl Printer,
-    out: &mut dyn Write,
-) -> io::Result<()> {
-    for event in batch.drain(..) {
-        model.update(&event);
-        printer.event(model, &event, out)?;
+    consumer.notices(&mut feed.notices());
+    finished?;
+    let damaged = notice::damage(&feed.source().damage());
+    let code = match model.ledger().lost() {
+        _ if damaged => Code::BadInput,
+        0 => Code::Ok,
+        _ => Code::Loss,
+    };
+    if let Some(command) = &mut command {
+        status = Some(command.wait().await.context("wait for the command")?);
     }
-    Ok(())
+    Ok(Ended { code, command: status })
 }
 
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
+async fn ended(command: &mut Option<Child>) -> io::Result<ExitStatus> {
+    match command {
+        Some(command) => command.wait().await,
         None => std::future::pending().await,
     }
+}
+
+/// A signal that ends this process is meant for the command as well. A terminal's SIGINT and SIGQUIT have reached it already.
+fn tell_of(signal: i32, command: Option<&Child>) {
+    let pid = command.and_then(Child::id).and_then(|pid| i32::try_from(pid).ok());
+    if let Some(pid) = pid.filter(|_| !matches!(signal, libc::SIGINT | libc::SIGQUIT)) {
+        // SAFETY: kill(2) with a child that was not waited for, so that the number is still its own.
+        unsafe { libc::kill(pid, signal) };
+    }
+}
+
+/// True when the time is over; events behind that tick are not told.
+fn tell(
+    model: &mut Model,
+    clock: &mut Clock,
+    batch: &mut Vec<Event>,
+    consumer: &mut impl Consumer,
+) -> Result<bool> {
+    let mut over = false;
+    for event in batch.drain(..) {
+        if let Event::Tick { now_ns } = event {
+            over |= clock.is_over(now_ns);
+            if over && clock.recorded {
+                break;
+            }
+        }
+        model.update(&event);
+        consumer.event(model, &event)?;
+        match event {
+            Event::Session(session) if clock.last_tick_ns.is_none() => clock.begin(session.started_ns),
+            Event::Tick { now_ns } if clock.tick(now_ns) => consumer.interval(model)?,
+            _ => {}
+        }
+    }
+    Ok(over)
+}
+
+/// Whoever read the output has gone: no failure.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
 }

@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use crossterm::event::EventStream;
+use dsascope_capture::Recorder;
 use dsascope_core::event::Event;
 use dsascope_tui::{Actions, App, Input, Theme, layout, theme::Glyphs, view};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::StreamExt;
 
 use crate::config::Selection;
 use crate::exit::Failure;
+use crate::feed::{Feed, Pace};
 use crate::flags::Live;
+use crate::notice;
 use crate::signals::{Asked, Signals, stop};
 use crate::source::{Next, Source};
 use crate::terminal::{self, Guard};
@@ -22,10 +25,6 @@ use crate::text;
 
 /// Time between two frames at least: 20 a second.
 const FRAME: Duration = Duration::from_millis(50);
-/// Time between two ticks of the view.
-const TICK: Duration = Duration::from_millis(250);
-/// Ticks between two readings of the kernel's totals.
-const TICKS_A_SNAPSHOT: u32 = 4;
 /// A frame is written at once.
 const FRAME_BYTES: usize = 1 << 16;
 
@@ -37,7 +36,8 @@ pub(crate) fn check() -> Result<(), Failure> {
 }
 
 /// Runs until it is told to quit. Returns the line that says what was seen.
-pub(crate) async fn run<S: Source>(mut source: S, flags: &Live) -> Result<String> {
+pub(crate) async fn run<S: Source>(source: S, recorder: Option<Recorder>, flags: &Live) -> Result<String> {
+    let mut feed = Feed::new(source, Pace::default(), recorder);
     let (width, height) = crossterm::terminal::size().unwrap_or((0, 0));
     let mut app = App::new(theme(flags.ascii), width, height, &flags.filter);
     // Before the thread that reads keys starts, so that a signal at any moment finds its handler.
@@ -45,9 +45,6 @@ pub(crate) async fn run<S: Source>(mut source: S, flags: &Live) -> Result<String
     let mut guard = Guard::enter().context("take the terminal")?;
     let mut screen = new_screen()?;
     let mut keys = EventStream::new();
-    let mut tick = interval(TICK);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    let mut ticks = 0;
     let mut batch = Vec::new();
     let mut ended = false;
     let mut asked = Actions { redraw: true, quit: false };
@@ -62,7 +59,8 @@ pub(crate) async fn run<S: Source>(mut source: S, flags: &Live) -> Result<String
         tokio::select! {
             biased;
             signal = signals.next() => match signal {
-                Asked::End => asked.quit = true,
+                Asked::End(_) => asked.quit = true,
+                Asked::Save => feed.save("SIGUSR1"),
                 Asked::Suspend => {
                     drop(guard);
                     stop();
@@ -78,14 +76,7 @@ pub(crate) async fn run<S: Source>(mut source: S, flags: &Live) -> Result<String
                 None => asked.quit = true,
             },
             () = sleep_until(drawn + FRAME), if asked.redraw => {}
-            _ = tick.tick() => {
-                if ticks % TICKS_A_SNAPSHOT == 0 && !ended {
-                    inputs.extend(source.snapshot()?.map(|snapshot| event_input(Event::Snapshot(Box::new(snapshot)))));
-                }
-                ticks += 1;
-                inputs.push(event_input(Event::Tick { now_ns: source.now_ns() }));
-            }
-            next = source.next_batch(&mut batch), if !ended => {
+            next = feed.next(&mut batch), if !ended => {
                 ended = next? == Next::End;
                 inputs.extend(batch.drain(..).map(event_input));
             }
@@ -98,10 +89,13 @@ pub(crate) async fn run<S: Source>(mut source: S, flags: &Live) -> Result<String
     }
     drop(screen);
     drop(guard);
-    source.finish(&mut batch)?;
+    let finished = feed.finish(&mut batch);
     for event in batch {
         let _ = app.update(event_input(event));
     }
+    notice::print(&mut feed.notices());
+    finished?;
+    notice::damage(&feed.source().damage());
     Ok(text::summary(app.model(), &Selection::default()))
 }
 

@@ -5,13 +5,17 @@ mod config;
 mod decode;
 mod doctor;
 mod exit;
+mod feed;
 mod flags;
 mod generate;
 mod kernel;
 mod lines;
 mod live;
 mod logging;
+mod notice;
 mod privileges;
+mod record;
+mod replay;
 mod signals;
 mod source;
 mod stat;
@@ -21,22 +25,26 @@ mod trace;
 mod units;
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use dsascope_capture::{Mode, Plan, Recorder};
 
 use config::{Selection, Tracing};
 use exit::{Code, Failure};
+use feed::Pace;
 use flags::{Cli, Command};
 use kernel::Kernel;
-use lines::Pace;
+use lines::{Consumer, Printing};
+use replay::{Replay, Speed};
 use source::EventFile;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli) {
-        Ok(code) => code.into(),
+        Ok(code) => code,
         Err(error) => {
             logging::flush();
             let failure = Failure::from(error);
@@ -46,52 +54,71 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(cli: Cli) -> Result<Code> {
-    match cli.command.unwrap_or(Command::Live(cli.live)) {
+fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let code = match cli.command.unwrap_or(Command::Live(cli.live)) {
         Command::Live(flags) => {
-            let tracing = tracing(&flags.common)?;
+            let input = Input::reading(&flags.reading, Speed::Times(1.0))?;
             live::check()?;
-            let summary = with_source(&tracing, async |source| source.live(&flags).await)?;
+            let summary = input.open(&[], async |opened| match opened.source {
+                AnySource::Kernel(source) => live::run(*source, opened.recorder, &flags).await,
+                AnySource::Replay(source) => live::run(*source, opened.recorder, &flags).await,
+                AnySource::Text(source) => live::run(*source, opened.recorder, &flags).await,
+            })?;
             logging::flush();
             println!("{summary}");
-            Ok(Code::Ok)
+            Code::Ok
         }
         Command::Stat(flags) => {
-            let (tracing, select) = (tracing(&flags.lines.common)?, Selection::new(&flags.lines.select)?);
-            let pace = Pace { interval: flags.interval, duration: flags.lines.duration };
-            with_source(&tracing, async |source| {
-                if flags.lines.json {
-                    source.lines(pace, stat::Json { select }).await
-                } else {
-                    source.lines(pace, stat::Text { select }).await
-                }
-            })
+            let select = Selection::new(&flags.lines.select)?;
+            let pace = Pace { interval: Some(flags.interval), duration: flags.lines.duration };
+            if flags.lines.json {
+                read(&flags.lines.reading, pace, Printing::new(stat::Json { select }))?
+            } else {
+                read(&flags.lines.reading, pace, Printing::new(stat::Text { select }))?
+            }
         }
         Command::Trace(flags) => {
-            let (tracing, select) = (tracing(&flags.lines.common)?, Selection::new(&flags.lines.select)?);
-            let pace = Pace { interval: lines::SNAPSHOT, duration: flags.lines.duration };
-            with_source(&tracing, async |source| {
-                if flags.lines.json {
-                    source.lines(pace, trace::Json { select }).await
-                } else {
-                    source.lines(pace, trace::Text { select }).await
-                }
-            })
+            let select = Selection::new(&flags.lines.select)?;
+            let pace = Pace { interval: None, duration: flags.lines.duration };
+            if flags.lines.json {
+                read(&flags.lines.reading, pace, Printing::new(trace::Json { select }))?
+            } else {
+                read(&flags.lines.reading, pace, Printing::new(trace::Text { select }))?
+            }
         }
-        Command::Doctor(flags) => doctor(flags.json),
-        Command::Decode(flags) => decode::run(&flags),
+        Command::Record(flags) => return record(&flags),
+        Command::Doctor(flags) => doctor(flags.json)?,
+        Command::Decode(flags) => decode::run(&flags)?,
         Command::Completions { shell } => {
             generate::to_stdout(|out| {
                 generate::completions(shell, out);
                 Ok(())
             })?;
-            Ok(Code::Ok)
+            Code::Ok
         }
         Command::Man { dir } => {
             generate::to_stdout(|out| generate::man(dir.as_deref(), out))?;
-            Ok(Code::Ok)
+            Code::Ok
         }
-    }
+    };
+    Ok(code.into())
+}
+
+/// Tells `consumer` of this host's events, or a capture's.
+fn read(flags: &flags::Reading, pace: Pace, consumer: impl Consumer) -> Result<Code> {
+    let input = Input::reading(flags, Speed::Max)?;
+    let ended = input.open(&[], async |opened| opened.lines(pace, consumer).await)?;
+    Ok(ended.code)
+}
+
+/// Ends as the command does, when there is one.
+fn record(flags: &flags::Record) -> Result<ExitCode> {
+    let from = flags.from.clone().map(|path| (path, Speed::Max));
+    let input = Input { tracing: tracing(&flags.common)?, from, save: Some(record::plan(flags)?) };
+    let pace = Pace { interval: Some(record::PROGRESS), duration: flags.duration };
+    let ended =
+        input.open(&flags.command, async |opened| opened.lines(pace, record::Progress::new()).await)?;
+    Ok(ended.command.map_or(ended.code.into(), |status| record::code_of(status).into()))
 }
 
 fn tracing(flags: &flags::Common) -> Result<Tracing, Failure> {
@@ -100,47 +127,93 @@ fn tracing(flags: &flags::Common) -> Result<Tracing, Failure> {
     Tracing::new(flags, u64::try_from(page_bytes).unwrap_or(4096))
 }
 
+/// Where events come from, and where they are kept.
+struct Input {
+    tracing: Tracing,
+    from: Option<(PathBuf, Speed)>,
+    save: Option<Plan>,
+}
+
 /// The sources there are.
 enum AnySource {
     Kernel(Box<Kernel>),
-    File(EventFile),
+    Replay(Box<Replay>),
+    Text(Box<EventFile>),
 }
 
-impl AnySource {
-    async fn live(self, flags: &flags::Live) -> Result<String> {
-        match self {
-            Self::Kernel(source) => live::run(*source, flags).await,
-            Self::File(source) => live::run(source, flags).await,
-        }
-    }
-
-    async fn lines(self, pace: Pace, printer: impl lines::Printer) -> Result<Code> {
-        match self {
-            Self::Kernel(source) => lines::run(*source, pace, printer).await,
-            Self::File(source) => lines::run(source, pace, printer).await,
-        }
-    }
+/// A source that is observed, and what goes with it.
+struct Opened {
+    source: AnySource,
+    recorder: Option<Recorder>,
+    command: Option<tokio::process::Child>,
 }
 
-/// Opens the source, gives up all privileges, and runs `work` with it on one thread.
-fn with_source<T, F: Future<Output = Result<T>>>(
-    tracing: &Tracing,
-    work: impl FnOnce(AnySource) -> F,
-) -> Result<T> {
-    logging::init(tracing.verbose);
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    runtime.block_on(async {
-        let source = match &tracing.events {
-            Some(path) => AnySource::File(EventFile::open(path)?),
-            None => {
-                let host = dsascope_probe::preflight();
-                AnySource::Kernel(Box::new(Kernel::attach(&host, tracing)?))
-            }
+impl Input {
+    fn reading(flags: &flags::Reading, speed: Speed) -> Result<Self, Failure> {
+        let plan = |path: &PathBuf| Plan {
+            path: path.clone(),
+            replace: flags.force,
+            command: Vec::new(),
+            mode: Mode::All { max_bytes: None, keep: None },
         };
-        privileges::drop_all()?;
-        work(source).await
-    })
+        Ok(Self {
+            tracing: tracing(&flags.common)?,
+            from: flags.from.clone().map(|path| (path, speed)),
+            save: flags.save.as_ref().map(plan),
+        })
+    }
+
+    /// Opens all of it, starts `command`, gives up all privileges, and runs `work` on one thread.
+    fn open<T, F: Future<Output = Result<T>>>(
+        self,
+        command: &[String],
+        work: impl FnOnce(Opened) -> F,
+    ) -> Result<T> {
+        logging::init(self.tracing.verbose);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start the runtime")?;
+        runtime.block_on(async {
+            let recorder = self.save.map(recorder).transpose()?;
+            let source = match self.from {
+                Some((path, speed)) if Replay::is_capture(&path) => {
+                    AnySource::Replay(Box::new(Replay::open(&path, speed)?))
+                }
+                Some((path, _)) => AnySource::Text(Box::new(EventFile::open(&path)?)),
+                None => {
+                    let host = dsascope_probe::preflight();
+                    AnySource::Kernel(Box::new(Kernel::attach(&host, &self.tracing)?))
+                }
+            };
+            let command = record::spawn(command)?;
+            privileges::drop_all()?;
+            work(Opened { source, recorder, command }).await
+        })
+    }
+}
+
+impl Opened {
+    async fn lines(self, pace: Pace, consumer: impl Consumer) -> Result<lines::Ended> {
+        let Self { source, recorder, command } = self;
+        match source {
+            AnySource::Kernel(source) => lines::run(*source, recorder, command, pace, consumer).await,
+            AnySource::Replay(source) => lines::run(*source, recorder, command, pace, consumer).await,
+            AnySource::Text(source) => lines::run(*source, recorder, command, pace, consumer).await,
+        }
+    }
+}
+
+/// Starts a recorder whose files belong to whoever owns their directory.
+fn recorder(plan: Plan) -> Result<Recorder> {
+    let directory = plan.directory().to_owned();
+    let next = "name a file that can be made, in a directory that is there; --force writes over one";
+    let prepare = move || {
+        privileges::write_as_owner_of(&directory)?;
+        privileges::drop_all().map_err(std::io::Error::other)
+    };
+    Ok(Recorder::start(plan, prepare)
+        .map_err(|error| Failure::new(Code::Failure, error.to_string(), next))?)
 }
 
 fn doctor(json: bool) -> Result<Code> {

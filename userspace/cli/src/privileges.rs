@@ -16,7 +16,7 @@ pub(crate) fn missing() -> Result<Vec<String>> {
 }
 
 /// Clears the ambient, effective, permitted and inheritable sets and sets `no_new_privs`. To be called after attaching, before the
-/// first event is read, while the process has a single thread (capabilities belong to threads).
+/// first event is read, on each thread there is: capabilities belong to threads.
 pub(crate) fn drop_all() -> Result<()> {
     // SAFETY: prctl(2) with integer arguments alone.
     let done = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
@@ -25,6 +25,19 @@ pub(crate) fn drop_all() -> Result<()> {
     }
     for set in [CapSet::Ambient, CapSet::Effective, CapSet::Inheritable, CapSet::Permitted] {
         caps::clear(None, set).with_context(|| format!("drop the {set:?} capabilities"))?;
+    }
+    Ok(())
+}
+
+/// Makes this thread's files those of whoever owns `directory`, when it may: a capture in a user's directory is the user's, and can be
+/// written there when all capabilities are gone.
+pub(crate) fn write_as_owner_of(directory: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let owner = std::fs::metadata(directory)?;
+    // SAFETY: setfsgid(2) and setfsuid(2) with integer arguments; they change this thread alone and fail by changing nothing.
+    unsafe {
+        libc::setfsgid(owner.gid());
+        libc::setfsuid(owner.uid());
     }
     Ok(())
 }

@@ -6,8 +6,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
-    /// SIGINT, SIGTERM, SIGHUP or SIGQUIT: finish and say what was seen.
-    End,
+    /// SIGINT, SIGTERM, SIGHUP or SIGQUIT, by number: finish and say what was seen.
+    End(i32),
+    /// SIGUSR1: save what the flight recorder holds.
+    Save,
     /// SIGTSTP: give the terminal back and stop until SIGCONT.
     Suspend,
 }
@@ -16,6 +18,7 @@ pub(crate) enum Asked {
 #[derive(Debug)]
 pub(crate) struct Signals {
     ends: [Signal; 4],
+    save: Signal,
     suspend: Option<Signal>,
 }
 
@@ -28,7 +31,7 @@ impl Signals {
             signal(SignalKind::hangup())?,
             signal(SignalKind::quit())?,
         ];
-        Ok(Self { ends, suspend: None })
+        Ok(Self { ends, save: signal(SignalKind::user_defined1())?, suspend: None })
     }
 
     /// For runs that own the terminal.
@@ -48,10 +51,11 @@ impl Signals {
             }
         };
         tokio::select! {
-            _ = interrupt.recv() => Asked::End,
-            _ = terminate.recv() => Asked::End,
-            _ = hangup.recv() => Asked::End,
-            _ = quit.recv() => Asked::End,
+            _ = interrupt.recv() => Asked::End(libc::SIGINT),
+            _ = terminate.recv() => Asked::End(libc::SIGTERM),
+            _ = hangup.recv() => Asked::End(libc::SIGHUP),
+            _ = quit.recv() => Asked::End(libc::SIGQUIT),
+            _ = self.save.recv() => Asked::Save,
             _ = suspend => Asked::Suspend,
         }
     }

@@ -1,4 +1,4 @@
-//! Where events come from. The commands know nothing but [`Source`]: the kernel, a file of events, and later a capture all are one.
+//! Where events come from. The commands know nothing but [`Source`]: the kernel, a capture, and a file of JSON Lines all are one.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -28,13 +28,25 @@ pub(crate) trait Source {
     async fn next_batch(&mut self, out: &mut Vec<Event>) -> Result<Next>;
 
     /// The counters kept beside the stream; `None` when they come in the stream.
-    fn snapshot(&mut self) -> Result<Option<Snapshot>>;
+    fn snapshot(&mut self) -> Result<Option<Snapshot>> {
+        Ok(None)
+    }
 
     /// Stops observing, and appends what was still on its way, the last snapshot included.
     fn finish(&mut self, out: &mut Vec<Event>) -> Result<()>;
 
     /// Now, in the stream's time.
     fn now_ns(&self) -> u64;
+
+    /// The stream has its own ticks and totals, and happened some time else.
+    fn is_recorded(&self) -> bool {
+        true
+    }
+
+    /// What could not be read of what was recorded, a line each.
+    fn damage(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A file of events, one JSON object a line, also as `trace --json` writes them: a session again, without its host. As fast as it is asked, and then still: its
@@ -77,7 +89,7 @@ impl EventFile {
                 Err(_) if Line::parse(&text).is_ok_and(|line| line.into_event().is_none()) => continue,
                 Err(error) => return Err(error).with_context(place),
             };
-            self.now_ns = self.now_ns.max(time_of(&event));
+            self.now_ns = self.now_ns.max(event.at_ns());
             return Ok(Some(event));
         }
     }
@@ -94,15 +106,13 @@ impl Source for EventFile {
                 Some(event) => out.push(event),
                 None => {
                     self.ended = true;
+                    // Text has no ticks; what waits for one is told now.
+                    out.push(Event::Tick { now_ns: self.now_ns });
                     return Ok(Next::End);
                 }
             }
         }
         Ok(Next::More)
-    }
-
-    fn snapshot(&mut self) -> Result<Option<Snapshot>> {
-        Ok(None)
     }
 
     fn finish(&mut self, _out: &mut Vec<Event>) -> Result<()> {
@@ -112,21 +122,5 @@ impl Source for EventFile {
 
     fn now_ns(&self) -> u64 {
         self.now_ns
-    }
-}
-
-/// When an event was sent, in its stream's time.
-fn time_of(event: &Event) -> u64 {
-    match event {
-        Event::Session(session) => session.started_ns,
-        Event::Fault(fault) => fault.at_ns,
-        Event::Interrupt(interrupt) => interrupt.at_ns,
-        Event::Open(open) => open.at_ns,
-        Event::Release(release) => release.at_ns,
-        Event::Driver(event) => event.at_ns,
-        Event::PageRequest(request) => request.at_ns,
-        Event::Hole(hole) => hole.at_ns,
-        Event::Snapshot(snapshot) => snapshot.at_ns,
-        Event::Tick { now_ns } => *now_ns,
     }
 }

@@ -19,7 +19,7 @@ static MODE: OnceLock<libc::termios> = OnceLock::new();
 static ENTERED: AtomicBool = AtomicBool::new(false);
 
 /// Signals whose default action ends the process and that the event loop does not turn into a clean end.
-const FATAL: [libc::c_int; 13] = [
+const FATAL: [libc::c_int; 12] = [
     libc::SIGABRT,
     libc::SIGALRM,
     libc::SIGBUS,
@@ -28,7 +28,6 @@ const FATAL: [libc::c_int; 13] = [
     libc::SIGSEGV,
     libc::SIGSYS,
     libc::SIGTRAP,
-    libc::SIGUSR1,
     libc::SIGUSR2,
     libc::SIGVTALRM,
     libc::SIGXCPU,

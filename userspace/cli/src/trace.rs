@@ -28,10 +28,6 @@ impl Printer for Text {
         ended(&self.select, model).try_for_each(|batch| writeln!(out, "{}", text::batch(model, batch)))
     }
 
-    fn interval(&mut self, _model: &mut Model, _out: &mut dyn Write) -> io::Result<()> {
-        Ok(())
-    }
-
     fn end(&mut self, model: &mut Model, _until_ns: u64, out: &mut dyn Write) -> io::Result<()> {
         still_open(&self.select, model)
             .into_iter()
@@ -53,10 +49,6 @@ impl Printer for Json {
             Line::of(event, model).map_or(Ok(()), |line| write_line(&line, out))?;
         }
         ended(&self.select, model).try_for_each(|batch| write_batch(batch, model, out))
-    }
-
-    fn interval(&mut self, _model: &mut Model, _out: &mut dyn Write) -> io::Result<()> {
-        Ok(())
     }
 
     fn end(&mut self, model: &mut Model, _until_ns: u64, out: &mut dyn Write) -> io::Result<()> {

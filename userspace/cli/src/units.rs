@@ -51,6 +51,17 @@ pub(crate) fn show_bytes(bytes: u64) -> String {
     }
 }
 
+/// Bytes in about three digits.
+pub(crate) fn show_size(bytes: u64) -> String {
+    let size = bytes as f64;
+    match bytes {
+        0..1024 => format!("{bytes} bytes"),
+        1024..0x10_0000 => format!("{:.1} KiB", size / 1024.0),
+        0x10_0000..0x4000_0000 => format!("{:.1} MiB", size / 1_048_576.0),
+        _ => format!("{:.2} GiB", size / 1_073_741_824.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -205,7 +205,7 @@ fn signals_that_ask_for_an_end() {
 
 #[test]
 fn signals_that_kill() {
-    for signal in [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGUSR1, Signal::SIGBUS] {
+    for signal in [Signal::SIGSEGV, Signal::SIGABRT, Signal::SIGUSR2, Signal::SIGBUS] {
         let mut live = Live::start(80, 24, &[]);
         live.wait_for("recent faults");
         live.signal(signal);
@@ -242,8 +242,8 @@ fn ascii_and_no_colour() {
 #[test]
 fn an_error_on_the_way_gives_the_terminal_back_and_is_readable() {
     let events = tempfile::NamedTempFile::new().expect("a temporary file");
-    std::fs::write(events.path(), "nonsense\n").expect("a temporary file");
+    std::fs::write(events.path(), "{nonsense\n").expect("a temporary file");
     let (status, screen) = Live::start_on(events, 80, 24, &[]).end();
     assert_eq!(status.code(), Some(1));
-    assert!(screen.contains(":1: expected") && screen.contains("next: "), "{screen}");
+    assert!(screen.contains(":1: key must be") && screen.contains("next: "), "{screen}");
 }

@@ -317,7 +317,7 @@ impl DriverEvent {
             device: DeviceId::new(crate::name::DeviceKind::from_wire(r.device_type), r.device),
             tgid: r.tgid,
             tid: r.tid,
-            comm: Comm(r.comm),
+            comm: Comm::from_wire(r.comm),
             what,
         })
     }

@@ -37,6 +37,25 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// When it was sent, in its stream's time.
+    #[must_use]
+    pub fn at_ns(&self) -> u64 {
+        match self {
+            Self::Session(session) => session.started_ns,
+            Self::Fault(fault) => fault.at_ns,
+            Self::Interrupt(interrupt) => interrupt.at_ns,
+            Self::Open(open) => open.at_ns,
+            Self::Release(release) => release.at_ns,
+            Self::Driver(event) => event.at_ns,
+            Self::PageRequest(request) => request.at_ns,
+            Self::Hole(hole) => hole.at_ns,
+            Self::Snapshot(snapshot) => snapshot.at_ns,
+            Self::Tick { now_ns } => *now_ns,
+        }
+    }
+}
+
 /// One completion-record fault, from the interrupt thread to the end of its service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Fault {
@@ -312,6 +331,14 @@ pub enum HoleKind {
     Undecodable,
     /// The queue between the ring reader and the view was full.
     ChannelFull,
+    /// Events of a capture that cannot be read: its bytes are not those that were written.
+    CaptureDamaged,
+    /// Events that the recorder could not write: the disk was full or too slow.
+    CaptureUnwritten,
+    /// A capture was cut off or not ended: what followed is not known.
+    CaptureCut,
+    /// Events of the run before this capture began: of the flight recorder, or of a file before this one.
+    CaptureBegins,
 }
 
 impl HoleKind {
@@ -326,6 +353,10 @@ impl HoleKind {
             Self::ResponseMissing => "response missing",
             Self::Undecodable => "undecodable",
             Self::ChannelFull => "channel full",
+            Self::CaptureDamaged => "capture damaged",
+            Self::CaptureUnwritten => "capture unwritten",
+            Self::CaptureCut => "capture cut off",
+            Self::CaptureBegins => "before the capture",
         }
     }
 }

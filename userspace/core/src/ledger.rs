@@ -8,7 +8,7 @@ use dsascope_common::wire::{counter, hole, kind};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Named, Snapshot};
+use crate::event::{Hole, HoleKind, Named, Snapshot};
 use crate::probe::Hook;
 
 /// A count for each kind of record.
@@ -153,6 +153,9 @@ pub struct Ledger {
     pub ring_lost_placed: u64,
     /// Events that the tracer itself dropped between reader and updater.
     pub channel_lost: u64,
+    /// Events that a capture should hold and does not.
+    #[serde(default)]
+    pub capture_lost: u64,
     pub quiesced: bool,
 }
 
@@ -189,6 +192,18 @@ impl Ledger {
         self.quiesced = snapshot.quiesced;
     }
 
+    /// Takes over a hole of the stream, if it stands for lost records.
+    pub fn hole(&mut self, hole: &Hole) {
+        match hole.what {
+            HoleKind::RingLost { .. } => self.ring_lost_placed += hole.count,
+            HoleKind::ChannelFull => self.channel_lost += hole.count,
+            HoleKind::CaptureDamaged | HoleKind::CaptureUnwritten | HoleKind::CaptureCut => {
+                self.capture_lost = self.capture_lost.saturating_add(hole.count);
+            }
+            _ => {}
+        }
+    }
+
     /// `seen == sent + lost` and, when quiesced, `received == sent`, for each kind.
     #[must_use]
     pub fn balance(&self) -> Balance {
@@ -223,7 +238,9 @@ impl Ledger {
     /// Records that never reached the updater.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.kernel.lost.total().max(self.ring_lost_placed) + self.channel_lost + self.undecodable
+        let on_the_way =
+            self.kernel.lost.total().max(self.ring_lost_placed) + self.channel_lost + self.undecodable;
+        on_the_way.saturating_add(self.capture_lost)
     }
 }
 

@@ -314,14 +314,11 @@ impl Model {
         if hole.what != HoleKind::ResponseMissing {
             self.batches.lost();
         }
-        *self.holes.entry(hole.what).or_default() += hole.count;
-        self.interval.holes += hole.count;
+        let holes = self.holes.entry(hole.what).or_default();
+        *holes = holes.saturating_add(hole.count);
+        self.interval.holes = self.interval.holes.saturating_add(hole.count);
         let before = self.ledger.lost();
-        match hole.what {
-            HoleKind::RingLost { .. } => self.ledger.ring_lost_placed += hole.count,
-            HoleKind::ChannelFull => self.ledger.channel_lost += hole.count,
-            _ => {}
-        }
+        self.ledger.hole(hole);
         self.interval.records_lost += self.ledger.lost() - before;
         let amount = u32::try_from(hole.count).unwrap_or(u32::MAX);
         self.losses.add(hole.at_ns, amount);

@@ -197,13 +197,19 @@ impl From<wire::ContextKey> for Key {
 pub struct Comm(pub [u8; 16]);
 
 impl Comm {
+    /// As much of `text` as fits in whole characters.
     #[must_use]
     pub fn new(text: &str) -> Self {
         let mut bytes = [0; 16];
-        for (to, from) in bytes.iter_mut().take(15).zip(text.bytes()) {
-            *to = from;
-        }
+        let end = (0..=text.len().min(15)).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+        bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
         Self(bytes)
+    }
+
+    /// From the kernel: any bytes, made into what is shown of them, so that it is the same in every output and after every way back.
+    #[must_use]
+    pub fn from_wire(bytes: [u8; 16]) -> Self {
+        Self::new(&Self(bytes).to_string())
     }
 
     #[must_use]
@@ -255,5 +261,8 @@ mod tests {
     fn a_command_name_cannot_carry_escapes() {
         assert_eq!(Comm::new("a\x1b[2Jb").to_string(), "a\u{fffd}[2Jb");
         assert_eq!(Comm::new("a very long command name").to_string(), "a very long com");
+        assert_eq!(Comm::new("fourteen chars\u{e9}").to_string(), "fourteen chars");
+        let odd = Comm::from_wire(*b"\x1b\xff\xff\xff\xff\xff\xff\xff\xffabcdef\0");
+        assert_eq!(Comm::new(&odd.to_string()), odd);
     }
 }

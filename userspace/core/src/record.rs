@@ -250,7 +250,7 @@ impl RingDecoder {
                 tid: r.tid,
                 cgroup: Some(r.cgroup),
                 cgroup_path: None,
-                comm: Comm(r.comm),
+                comm: Comm::from_wire(r.comm),
                 file: r.file,
                 files: r.files,
                 existing: false,
@@ -343,7 +343,7 @@ impl ContextTotals {
         Self {
             context: Context::from_wire(key, kind),
             tgid: known_task(totals.tgid),
-            comm: Comm(totals.comm),
+            comm: Comm::from_wire(totals.comm),
             cgroup: (totals.cgroup != 0).then_some(totals.cgroup),
             closed,
             queued: totals.queued,

@@ -497,7 +497,7 @@ fn record_existing(
             tid: file.tid,
             cgroup: process.cgroup.as_ref().map(|c| c.0),
             cgroup_path: process.cgroup.map(|c| c.1),
-            comm: Comm(task.comm),
+            comm: Comm::from_wire(task.comm),
             file: file.file,
             files,
             existing: true,

@@ -1,0 +1,651 @@
+//! Events as columns: one description of each kind that both writes and reads it.
+//!
+//! What is frequent (faults, runs of the interrupt thread, page requests, ticks) has columns of its own; the rest is the event's JSON.
+//! A value that an earlier one of the block foretells is written as its distance from it, and what repeats (open files, entries without
+//! their addresses, records) as its number in a table that both sides build alike. A block needs nothing of the blocks before it.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::num::NonZeroU64;
+
+use dsascope_common::hw::event_log::EntryHeader;
+use dsascope_core::event::{
+    Asked, Context, CopyOutcome, DeviceId, DeviceKind, Event, Fault, Interrupt, Marks, PageRequest,
+    StageTimes,
+};
+
+use crate::columns::{Coder, Reading, Writing};
+
+/// Columns, in the order in which they lie in a payload. A later version may add some at the end.
+macro_rules! columns {
+    ($($name:ident,)*) => {
+        #[allow(dead_code, reason = "numbered ones are reached from the first")]
+        #[derive(Clone, Copy)]
+        enum Column { $($name,)* }
+        /// In the order of the format.
+        const NAMES: &[&str] = &[$(stringify!($name),)*];
+    };
+}
+
+columns! {
+    Kind, At, Cpu,
+    Start, StartAt,
+    File, FileDevice, FileWq, FilePasid, FileOpened, FileTgid,
+    Device, DeviceWords,
+    Shape, ShapeWords,
+    QueueCpu, Worker,
+    Queued, Started, CopyStart, CopyEnd, Done,
+    CopyAsked, CopyDone, CopyAddress, FaultAddress,
+    BatchId, BatchIndex,
+    Entry, Entry0, Entry1, Entry3,
+    Record, Record0, Record1, Record2, Record3, Record4, Record5, Record6, Record7,
+    InterruptEnd, InterruptEntries, Swerror0, Swerror1, Swerror2, Swerror3,
+    PagePasid, PageGroup, PageCode, PageAskedAt, PageCount, PageAddress,
+    TextLength,
+}
+
+/// Values of [`Column::Kind`].
+mod code {
+    pub(super) const FAULT: u64 = 0;
+    pub(super) const INTERRUPT: u64 = 1;
+    pub(super) const PAGE_REQUEST: u64 = 2;
+    pub(super) const TICK: u64 = 3;
+    pub(super) const JSON: u64 = 4;
+}
+
+/// Entries of a table at most; what comes later is written whole each time.
+const TABLE: usize = 1 << 16;
+/// Starts of the interrupt thread that are remembered.
+const STARTS: usize = 16;
+
+/// What repeats. Its code is 0 for what is new, else 1 + its number.
+#[derive(Debug)]
+struct Table<T> {
+    values: Vec<T>,
+    numbers: HashMap<T, u64>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), numbers: HashMap::new() }
+    }
+}
+
+impl<T: Copy + Eq + Hash> Table<T> {
+    fn clear(&mut self) {
+        self.values.clear();
+        self.numbers.clear();
+    }
+
+    /// The number of `value`, if it was found or given one. `fields` codes what is new.
+    #[inline]
+    fn code<C: Coder>(
+        &mut self,
+        c: &mut C,
+        column: Column,
+        value: &mut T,
+        fields: impl FnOnce(&mut C, &mut T),
+    ) -> Option<usize> {
+        let mut code = if C::WRITES { self.numbers.get(value).map_or(0, |number| number + 1) } else { 0 };
+        c.value(column as usize, &mut code);
+        if code > 0 {
+            let number = (code - 1) as usize;
+            match self.values.get(number) {
+                Some(known) => *value = *known,
+                None => c.refuse(),
+            }
+            return Some(number);
+        }
+        fields(c, value);
+        let number = self.values.len();
+        if number == TABLE {
+            return None;
+        }
+        if C::WRITES {
+            self.numbers.insert(*value, number as u64);
+        }
+        self.values.push(*value);
+        Some(number)
+    }
+}
+
+/// An open file and whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct File {
+    device: u64,
+    wq: u16,
+    pasid: u32,
+    opened_ns: u64,
+    /// 0: not known; else one more.
+    tgid: u64,
+}
+
+/// What both sides remember of a block so far.
+#[derive(Debug, Default)]
+struct State {
+    at_ns: u64,
+    starts: [u64; STARTS],
+    next_start: usize,
+    files: Table<File>,
+    /// By number of the file: where its last fault was.
+    addresses: Vec<u64>,
+    devices: Table<u64>,
+    shapes: Table<u64>,
+    entries: Table<[u64; 3]>,
+    records: Table<[u64; 8]>,
+    /// By CPU.
+    workers: Vec<u32>,
+}
+
+impl State {
+    fn clear(&mut self) {
+        (self.at_ns, self.next_start, self.starts) = (0, 0, [0; STARTS]);
+        self.files.clear();
+        self.addresses.clear();
+        self.devices.clear();
+        self.shapes.clear();
+        self.entries.clear();
+        self.records.clear();
+        self.workers.clear();
+    }
+
+    fn at<C: Coder>(&mut self, c: &mut C, at_ns: &mut u64) {
+        c.near(Column::At as usize, self.at_ns, at_ns);
+        self.at_ns = *at_ns;
+    }
+
+    /// The start of a run of the interrupt thread, which its own event and all its faults have. 0 in the column: a new one.
+    fn start<C: Coder>(&mut self, c: &mut C, start_ns: &mut u64) {
+        let back = |steps: usize, next: usize| (next + 2 * STARTS - steps) % STARTS;
+        let mut code = 0;
+        if C::WRITES {
+            let found = (1..=STARTS).find(|&steps| self.starts[back(steps, self.next_start)] == *start_ns);
+            code = found.unwrap_or(0) as u64;
+        }
+        c.value(Column::Start as usize, &mut code);
+        match code as usize {
+            0 => {
+                c.near(Column::StartAt as usize, self.at_ns, start_ns);
+                self.starts[self.next_start] = *start_ns;
+                self.next_start = (self.next_start + 1) % STARTS;
+            }
+            steps if steps <= STARTS => *start_ns = self.starts[back(steps, self.next_start)],
+            _ => c.refuse(),
+        }
+    }
+
+    fn device<C: Coder>(&mut self, c: &mut C, device: &mut DeviceId) {
+        let mut word = device_word(*device);
+        self.devices
+            .code(c, Column::Device, &mut word, |c, word| c.value(Column::DeviceWords as usize, word));
+        *device = device_of(c, word);
+    }
+
+    fn record<C: Coder>(&mut self, c: &mut C, record: &mut [u8; 64]) {
+        let mut words = [0; 8];
+        for (word, bytes) in words.iter_mut().zip(record.chunks_exact(8)) {
+            *word = bytes.try_into().map_or(0, u64::from_le_bytes);
+        }
+        self.records.code(c, Column::Record, &mut words, |c, words| {
+            for (number, word) in words.iter_mut().enumerate() {
+                c.value(Column::Record0 as usize + number, word);
+            }
+        });
+        for (word, bytes) in words.iter().zip(record.chunks_exact_mut(8)) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    fn fault<C: Coder>(&mut self, c: &mut C, f: &mut Fault) {
+        self.at(c, &mut f.at_ns);
+        c.narrow(Column::Cpu as usize, &mut f.cpu);
+        let mut shape = if C::WRITES { Shape::of(f) } else { Shape::default() };
+        self.shapes
+            .code(c, Column::Shape, &mut shape.0, |c, word| c.value(Column::ShapeWords as usize, word));
+
+        let mut file = File {
+            device: device_word(f.context.device),
+            wq: f.context.wq,
+            pasid: f.context.pasid,
+            opened_ns: f.context.opened_ns.map_or(0, NonZeroU64::get),
+            tgid: f.tgid.map_or(0, |tgid| u64::from(tgid) + 1),
+        };
+        let number = self.files.code(c, Column::File, &mut file, |c, file| {
+            c.value(Column::FileDevice as usize, &mut file.device);
+            c.narrow(Column::FileWq as usize, &mut file.wq);
+            c.narrow(Column::FilePasid as usize, &mut file.pasid);
+            c.value(Column::FileOpened as usize, &mut file.opened_ns);
+            c.value(Column::FileTgid as usize, &mut file.tgid);
+        });
+        f.context = Context {
+            device: device_of(c, file.device),
+            wq: file.wq,
+            pasid: file.pasid,
+            opened_ns: NonZeroU64::new(file.opened_ns),
+        };
+        f.tgid = match u32::try_from(file.tgid.saturating_sub(1)) {
+            Ok(tgid) => (file.tgid > 0).then_some(tgid),
+            Err(_) => {
+                c.refuse();
+                None
+            }
+        };
+
+        let cpu = usize::from(f.cpu);
+        if self.workers.len() <= cpu {
+            self.workers.resize(cpu + 1, 0);
+        }
+        let mut worker = u64::from(f.worker);
+        c.near(Column::Worker as usize, u64::from(self.workers[cpu]), &mut worker);
+        match u32::try_from(worker) {
+            Ok(worker) => (f.worker, self.workers[cpu]) = (worker, worker),
+            Err(_) => c.refuse(),
+        }
+        if shape.has(Shape::QUEUE_CPU) {
+            let mut queue_cpu = f.queue_cpu.unwrap_or(f.cpu);
+            if shape.has(Shape::QUEUE_CPU_OTHER) {
+                c.narrow(Column::QueueCpu as usize, &mut queue_cpu);
+            }
+            f.queue_cpu = Some(if shape.has(Shape::QUEUE_CPU_OTHER) { queue_cpu } else { f.cpu });
+        } else {
+            f.queue_cpu = None;
+        }
+
+        // Each time from the one before it that was seen; the first from the run of the interrupt thread, or the event's own.
+        let mut before = self.at_ns;
+        if shape.has(Shape::INTERRUPT) {
+            let mut start_ns = f.times.interrupt_ns.map_or(0, NonZeroU64::get);
+            self.start(c, &mut start_ns);
+            f.times.interrupt_ns = NonZeroU64::new(start_ns);
+            before = start_ns;
+        }
+        for (bit, column, time) in [
+            (Shape::QUEUED, Column::Queued, &mut f.times.queued_ns),
+            (Shape::STARTED, Column::Started, &mut f.times.started_ns),
+            (Shape::COPY_START, Column::CopyStart, &mut f.times.copy_start_ns),
+            (Shape::COPY_END, Column::CopyEnd, &mut f.times.copy_end_ns),
+        ] {
+            if shape.has(bit) {
+                let mut ns = time.map_or(0, NonZeroU64::get);
+                c.near(column as usize, before, &mut ns);
+                *time = NonZeroU64::new(ns);
+                before = ns;
+            }
+        }
+        if shape.has(Shape::DONE) {
+            let mut ns = f.times.done_ns.map_or(0, NonZeroU64::get);
+            c.near(Column::Done as usize, self.at_ns, &mut ns);
+            f.times.done_ns = NonZeroU64::new(ns);
+        }
+
+        let mut qwords = f.entry.qwords;
+        let place = number.unwrap_or(TABLE);
+        if self.addresses.len() <= place {
+            self.addresses.resize(place + 1, 0);
+        }
+        c.near(Column::FaultAddress as usize, self.addresses[place], &mut qwords[2]);
+        self.addresses[place] = qwords[2];
+        // The batch's identifier and the place in it would make each entry another one.
+        let header = EntryHeader { qwords };
+        let (mut id, mut index) = (header.batch_id(), header.batch_idx());
+        c.narrow(Column::BatchId as usize, &mut id);
+        c.narrow(Column::BatchIndex as usize, &mut index);
+        let plain = header.with_batch_id(0).with_batch_idx(0).qwords;
+        let mut rest = [plain[0], plain[1], plain[3]];
+        self.entries.code(c, Column::Entry, &mut rest, |c, rest| {
+            for (column, word) in [Column::Entry0, Column::Entry1, Column::Entry3].into_iter().zip(rest) {
+                c.value(column as usize, word);
+            }
+        });
+        f.entry = EntryHeader { qwords: [rest[0], rest[1], qwords[2], rest[2]] };
+        f.entry = f.entry.with_batch_id(id).with_batch_idx(index);
+
+        if shape.has(Shape::COPY_ADDRESS) {
+            let mut address = f.copy_addr.unwrap_or(0);
+            c.near(Column::CopyAddress as usize, qwords[2], &mut address);
+            f.copy_addr = Some(address);
+        } else {
+            f.copy_addr = None;
+        }
+        f.copy = shape.outcome(c, f.copy);
+        self.record(c, &mut f.logged);
+        if shape.has(Shape::DELIVERED_OTHER) {
+            self.record(c, &mut f.delivered);
+        } else if shape.has(Shape::DELIVERED_ZERO) {
+            f.delivered = [0; 64];
+        } else {
+            f.delivered = f.logged;
+        }
+        (f.counted_faults, f.counted_failures) = shape.counted();
+        f.marks = shape.marks();
+    }
+
+    fn interrupt<C: Coder>(&mut self, c: &mut C, i: &mut Interrupt) {
+        self.at(c, &mut i.at_ns);
+        c.narrow(Column::Cpu as usize, &mut i.cpu);
+        let mut shape = u64::from(i.swerror.is_some());
+        self.shapes.code(c, Column::Shape, &mut shape, |c, word| c.value(Column::ShapeWords as usize, word));
+        self.device(c, &mut i.device);
+        self.start(c, &mut i.start_ns);
+        c.near(Column::InterruptEnd as usize, self.at_ns, &mut i.end_ns);
+        c.narrow(Column::InterruptEntries as usize, &mut i.entries);
+        i.swerror = (shape & 1 != 0).then(|| {
+            let mut words = i.swerror.unwrap_or_default();
+            for (number, word) in words.iter_mut().enumerate() {
+                c.value(Column::Swerror0 as usize + number, word);
+            }
+            words
+        });
+    }
+
+    fn page_request<C: Coder>(&mut self, c: &mut C, p: &mut PageRequest) {
+        self.at(c, &mut p.at_ns);
+        c.narrow(Column::Cpu as usize, &mut p.cpu);
+        let asked = p.request;
+        let mut shape = u64::from(p.pasid.is_some())
+            | u64::from(asked.is_some()) << 1
+            | u64::from(asked.is_some_and(|asked| asked.write)) << 2;
+        self.shapes.code(c, Column::Shape, &mut shape, |c, word| c.value(Column::ShapeWords as usize, word));
+        self.device(c, &mut p.device);
+        p.pasid = (shape & 1 != 0).then(|| {
+            let mut pasid = p.pasid.unwrap_or(0);
+            c.narrow(Column::PagePasid as usize, &mut pasid);
+            pasid
+        });
+        c.narrow(Column::PageGroup as usize, &mut p.group);
+        c.narrow(Column::PageCode as usize, &mut p.code);
+        p.request = (shape & 2 != 0).then(|| {
+            let mut asked = asked.unwrap_or(Asked { at_ns: 0, pages: 0, address: 0, write: shape & 4 != 0 });
+            c.near(Column::PageAskedAt as usize, self.at_ns, &mut asked.at_ns);
+            c.narrow(Column::PageCount as usize, &mut asked.pages);
+            c.value(Column::PageAddress as usize, &mut asked.address);
+            asked
+        });
+    }
+}
+
+fn device_word(device: DeviceId) -> u64 {
+    let kind = match device.kind {
+        DeviceKind::Dsa => 0,
+        DeviceKind::Iax => 1,
+        DeviceKind::Unknown => 2,
+    };
+    kind << 16 | u64::from(device.id)
+}
+
+fn device_of<C: Coder>(c: &mut C, word: u64) -> DeviceId {
+    let kind = match word >> 16 {
+        0 => DeviceKind::Dsa,
+        1 => DeviceKind::Iax,
+        2 => DeviceKind::Unknown,
+        _ => {
+            c.refuse();
+            DeviceKind::Unknown
+        }
+    };
+    DeviceId::new(kind, (word & 0xffff) as u16)
+}
+
+/// What a fault has, in one word: most faults of a run have the same.
+#[derive(Clone, Copy, Default)]
+struct Shape(u64);
+
+impl Shape {
+    const INTERRUPT: u32 = 0;
+    const QUEUED: u32 = 1;
+    const STARTED: u32 = 2;
+    const COPY_START: u32 = 3;
+    const COPY_END: u32 = 4;
+    const DONE: u32 = 5;
+    const QUEUE_CPU: u32 = 6;
+    const QUEUE_CPU_OTHER: u32 = 7;
+    const COPY_ADDRESS: u32 = 8;
+    const DELIVERED_ZERO: u32 = 9;
+    const DELIVERED_OTHER: u32 = 10;
+    /// Two bits: delivered, short, not copied, unobserved.
+    const OUTCOME: u32 = 11;
+    /// Five marks, in the order of [`Marks`].
+    const MARKS: u32 = 13;
+    /// A byte each.
+    const COUNTED_FAULTS: u32 = 18;
+    const COUNTED_FAILURES: u32 = 26;
+
+    fn of(f: &Fault) -> Self {
+        let StageTimes { interrupt_ns, queued_ns, started_ns, copy_start_ns, copy_end_ns, done_ns } = f.times;
+        let Marks { end_missing, queue_missing, copy_unobserved, read_failed, outcome_inferred } = f.marks;
+        let zero = f.delivered == [0; 64] && f.logged != [0; 64];
+        let bits = [
+            (Self::INTERRUPT, interrupt_ns.is_some()),
+            (Self::QUEUED, queued_ns.is_some()),
+            (Self::STARTED, started_ns.is_some()),
+            (Self::COPY_START, copy_start_ns.is_some()),
+            (Self::COPY_END, copy_end_ns.is_some()),
+            (Self::DONE, done_ns.is_some()),
+            (Self::QUEUE_CPU, f.queue_cpu.is_some()),
+            (Self::QUEUE_CPU_OTHER, f.queue_cpu.is_some_and(|cpu| cpu != f.cpu)),
+            (Self::COPY_ADDRESS, f.copy_addr.is_some()),
+            (Self::DELIVERED_ZERO, zero),
+            (Self::DELIVERED_OTHER, !zero && f.delivered != f.logged),
+            (Self::MARKS, end_missing),
+            (Self::MARKS + 1, queue_missing),
+            (Self::MARKS + 2, copy_unobserved),
+            (Self::MARKS + 3, read_failed),
+            (Self::MARKS + 4, outcome_inferred),
+        ];
+        let outcome: u64 = match f.copy {
+            CopyOutcome::Delivered { .. } => 0,
+            CopyOutcome::Short { .. } => 1,
+            CopyOutcome::NotCopied => 2,
+            CopyOutcome::Unobserved => 3,
+        };
+        let mut word = bits.into_iter().fold(0, |word, (bit, set)| word | u64::from(set) << bit);
+        word |= outcome << Self::OUTCOME;
+        word |= u64::from(f.counted_faults) << Self::COUNTED_FAULTS;
+        Self(word | u64::from(f.counted_failures) << Self::COUNTED_FAILURES)
+    }
+
+    const fn has(self, bit: u32) -> bool {
+        self.0 >> bit & 1 != 0
+    }
+
+    fn outcome<C: Coder>(self, c: &mut C, copy: CopyOutcome) -> CopyOutcome {
+        let (mut asked, mut done) = match copy {
+            CopyOutcome::Delivered { bytes } => (bytes, 0),
+            CopyOutcome::Short { asked, done } => (asked, done),
+            _ => (0, 0),
+        };
+        match self.0 >> Self::OUTCOME & 3 {
+            0 => {
+                c.narrow(Column::CopyAsked as usize, &mut asked);
+                CopyOutcome::Delivered { bytes: asked }
+            }
+            1 => {
+                c.narrow(Column::CopyAsked as usize, &mut asked);
+                c.narrow(Column::CopyDone as usize, &mut done);
+                CopyOutcome::Short { asked, done }
+            }
+            2 => CopyOutcome::NotCopied,
+            _ => CopyOutcome::Unobserved,
+        }
+    }
+
+    const fn marks(self) -> Marks {
+        Marks {
+            end_missing: self.has(Self::MARKS),
+            queue_missing: self.has(Self::MARKS + 1),
+            copy_unobserved: self.has(Self::MARKS + 2),
+            read_failed: self.has(Self::MARKS + 3),
+            outcome_inferred: self.has(Self::MARKS + 4),
+        }
+    }
+
+    const fn counted(self) -> (u8, u8) {
+        ((self.0 >> Self::COUNTED_FAULTS) as u8, (self.0 >> Self::COUNTED_FAILURES) as u8)
+    }
+}
+
+/// Events on their way into a payload.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    columns: Writing,
+    state: State,
+    text: Vec<u8>,
+}
+
+impl Encoder {
+    pub(crate) fn new() -> Self {
+        Self { columns: Writing::new(NAMES.len()), state: State::default(), text: Vec::new() }
+    }
+
+    /// # Errors
+    /// Never for events; the signature is the JSON serialiser's.
+    pub(crate) fn push(&mut self, event: &Event) -> Result<(), serde_json::Error> {
+        let (c, state) = (&mut self.columns, &mut self.state);
+        let kind = match event {
+            Event::Fault(_) => code::FAULT,
+            Event::Interrupt(_) => code::INTERRUPT,
+            Event::PageRequest(_) => code::PAGE_REQUEST,
+            Event::Tick { .. } => code::TICK,
+            _ => {
+                self.text.clear();
+                serde_json::to_writer(&mut self.text, event)?;
+                code::JSON
+            }
+        };
+        c.value(Column::Kind as usize, &mut { kind });
+        match event {
+            Event::Fault(fault) => state.fault(c, &mut { *fault }),
+            Event::Interrupt(interrupt) => state.interrupt(c, &mut { *interrupt }),
+            Event::PageRequest(request) => state.page_request(c, &mut { *request }),
+            Event::Tick { now_ns } => state.at(c, &mut { *now_ns }),
+            _ => c.bytes(Column::TextLength as usize, &mut self.text),
+        }
+        Ok(())
+    }
+
+    /// Bytes of text so far: what makes a payload large beside its number of events.
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.columns.text_bytes()
+    }
+
+    /// Appends the payload to `out` and begins the next.
+    pub(crate) fn take(&mut self, out: &mut Vec<u8>) {
+        self.columns.take(out);
+        self.state.clear();
+    }
+}
+
+const BLANK: Fault = Fault {
+    at_ns: 0,
+    cpu: 0,
+    context: Context { device: DeviceId::new(DeviceKind::Unknown, 0), wq: 0, pasid: 0, opened_ns: None },
+    tgid: None,
+    worker: 0,
+    queue_cpu: None,
+    times: StageTimes {
+        interrupt_ns: None,
+        queued_ns: None,
+        started_ns: None,
+        copy_start_ns: None,
+        copy_end_ns: None,
+        done_ns: None,
+    },
+    copy: CopyOutcome::Unobserved,
+    copy_addr: None,
+    entry: EntryHeader { qwords: [0; 4] },
+    logged: [0; 64],
+    delivered: [0; 64],
+    counted_faults: 0,
+    counted_failures: 0,
+    marks: Marks {
+        end_missing: false,
+        queue_missing: false,
+        copy_unobserved: false,
+        read_failed: false,
+        outcome_inferred: false,
+    },
+};
+
+/// A payload being read.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    columns: Reading,
+    state: State,
+    left: u32,
+    text: Vec<u8>,
+}
+
+/// A block that says it has more was made by no writer, and would take more memory than it is worth.
+const MOST_EVENTS: u32 = 1 << 17;
+const _: () = assert!(MOST_EVENTS >= crate::block::MOST_EVENTS);
+
+/// A payload that no writer made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+impl Decoder {
+    pub(crate) fn load(&mut self, payload: &[u8], events: u32) -> Result<(), Malformed> {
+        self.state.clear();
+        self.left = 0;
+        if events > MOST_EVENTS {
+            return Err(Malformed);
+        }
+        // A fault has two records; of everything else an event has one at most.
+        if !self.columns.load(NAMES.len(), 2 * events as usize, payload) {
+            return Err(Malformed);
+        }
+        self.left = events;
+        Ok(())
+    }
+
+    /// Events that are still to come.
+    pub(crate) const fn left(&self) -> u32 {
+        self.left
+    }
+
+    /// The next event; after an error the rest of the payload cannot be read.
+    pub(crate) fn next(&mut self) -> Option<Result<Event, Malformed>> {
+        self.left = self.left.checked_sub(1)?;
+        let (c, state) = (&mut self.columns, &mut self.state);
+        let mut kind = 0;
+        c.value(Column::Kind as usize, &mut kind);
+        let event = match kind {
+            code::FAULT => {
+                let mut fault = BLANK;
+                state.fault(c, &mut fault);
+                Event::Fault(fault)
+            }
+            code::INTERRUPT => {
+                let device = DeviceId::new(DeviceKind::Unknown, 0);
+                let mut interrupt =
+                    Interrupt { at_ns: 0, cpu: 0, device, start_ns: 0, end_ns: 0, entries: 0, swerror: None };
+                state.interrupt(c, &mut interrupt);
+                Event::Interrupt(interrupt)
+            }
+            code::PAGE_REQUEST => {
+                let device = DeviceId::new(DeviceKind::Unknown, 0);
+                let mut request =
+                    PageRequest { at_ns: 0, cpu: 0, device, pasid: None, group: 0, code: 0, request: None };
+                state.page_request(c, &mut request);
+                Event::PageRequest(request)
+            }
+            code::TICK => {
+                let mut now_ns = 0;
+                state.at(c, &mut now_ns);
+                Event::Tick { now_ns }
+            }
+            code::JSON => {
+                c.bytes(Column::TextLength as usize, &mut self.text);
+                match serde_json::from_slice(&self.text) {
+                    Ok(event) => event,
+                    Err(_) => return Some(Err(Malformed)),
+                }
+            }
+            _ => return Some(Err(Malformed)),
+        };
+        Some(if c.is_wrong() { Err(Malformed) } else { Ok(event) })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! Whatever an event is, it reads back as it was.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn time() -> impl Strategy<Value = Option<NonZeroU64>> {
+    prop_oneof![Just(0), 1u64..10_000, any::<u64>()].prop_map(NonZeroU64::new)
+}
+
+/// Mostly few different ones, now and then anything.
+fn record() -> impl Strategy<Value = [u8; 64]> {
+    prop_oneof![
+        Just([0; 64]),
+        Just([1; 64]),
+        any::<[u8; 32]>().prop_map(|half| {
+            let mut all = [0; 64];
+            all[..32].copy_from_slice(&half);
+            all
+        })
+    ]
+}
+
+fn device() -> impl Strategy<Value = DeviceId> {
+    let kind = prop_oneof![Just(DeviceKind::Dsa), Just(DeviceKind::Iax), Just(DeviceKind::Unknown)];
+    (kind, any::<u16>()).prop_map(|(kind, id)| DeviceId::new(kind, id))
+}
+
+fn context() -> impl Strategy<Value = Context> {
+    (device(), 0u16..3, 0u32..4, time()).prop_map(|(device, wq, pasid, opened_ns)| Context {
+        device,
+        wq,
+        pasid,
+        opened_ns,
+    })
+}
+
+fn copy() -> impl Strategy<Value = CopyOutcome> {
+    prop_oneof![
+        any::<u32>().prop_map(|bytes| CopyOutcome::Delivered { bytes }),
+        any::<(u32, u32)>().prop_map(|(asked, done)| CopyOutcome::Short { asked, done }),
+        Just(CopyOutcome::NotCopied),
+        Just(CopyOutcome::Unobserved),
+    ]
+}
+
+prop_compose! {
+    fn fault()(
+        at_ns: u64, cpu: u16, context in context(), tgid: Option<u32>, worker: u32, queue_cpu: Option<u16>,
+        times in prop::array::uniform6(time()), copy in copy(), copy_addr: Option<u64>,
+        qwords: [u64; 4], logged in record(), delivered in record(), counted: (u8, u8), marks: [bool; 5],
+    ) -> Fault {
+        let [interrupt_ns, queued_ns, started_ns, copy_start_ns, copy_end_ns, done_ns] = times;
+        let [end_missing, queue_missing, copy_unobserved, read_failed, outcome_inferred] = marks;
+        Fault {
+            at_ns, cpu, context, tgid, worker, queue_cpu,
+            times: StageTimes { interrupt_ns, queued_ns, started_ns, copy_start_ns, copy_end_ns, done_ns },
+            copy, copy_addr, entry: EntryHeader { qwords }, logged, delivered,
+            counted_faults: counted.0, counted_failures: counted.1,
+            marks: Marks { end_missing, queue_missing, copy_unobserved, read_failed, outcome_inferred },
+        }
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => fault().prop_map(Event::Fault),
+        2 => (any::<(u64, u16, u64, u64, u32)>(), device(), any::<Option<[u64; 4]>>()).prop_map(
+            |((at_ns, cpu, start_ns, end_ns, entries), device, swerror)| {
+                Event::Interrupt(Interrupt { at_ns, cpu, device, start_ns, end_ns, entries, swerror })
+            }
+        ),
+        1 => (any::<(u64, u16, Option<u32>, u16, u8)>(), device(), any::<Option<(u64, u32, u64, bool)>>()).prop_map(
+            |((at_ns, cpu, pasid, group, code), device, asked)| {
+                let request = asked.map(|(at_ns, pages, address, write)| Asked { at_ns, pages, address, write });
+                Event::PageRequest(PageRequest { at_ns, cpu, device, pasid, group, code, request })
+            }
+        ),
+        1 => any::<u64>().prop_map(|now_ns| Event::Tick { now_ns }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn events_read_back(events in prop::collection::vec(event(), 0..60)) {
+        let mut encoder = Encoder::new();
+        let mut decoder = Decoder::default();
+        // Twice: a block needs nothing of the one before it.
+        for events in [&events[..], &events[..events.len() / 2]] {
+            for event in events {
+                encoder.push(event).unwrap();
+            }
+            let mut payload = Vec::new();
+            encoder.take(&mut payload);
+            decoder.load(&payload, events.len() as u32).unwrap();
+            for event in events {
+                prop_assert_eq!(&decoder.next().unwrap().unwrap(), event);
+            }
+            prop_assert_eq!(decoder.next(), None);
+        }
+    }
+
+    #[test]
+    fn any_payload_gives_events_or_an_error(payload in prop::collection::vec(any::<u8>(), 0..600), events in 0u32..40) {
+        let mut decoder = Decoder::default();
+        if decoder.load(&payload, events).is_ok() {
+            while let Some(Ok(_)) = decoder.next() {}
+        }
+    }
+
+    #[test]
+    fn a_payload_with_changed_bytes_gives_events_or_an_error(
+        events in prop::collection::vec(event(), 1..20),
+        changes in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 1..8),
+    ) {
+        let mut encoder = Encoder::new();
+        events.iter().for_each(|event| encoder.push(event).unwrap());
+        let mut payload = Vec::new();
+        encoder.take(&mut payload);
+        for (place, byte) in changes {
+            let place = place.index(payload.len());
+            payload[place] = byte;
+        }
+        let mut decoder = Decoder::default();
+        if decoder.load(&payload, events.len() as u32).is_ok() {
+            while let Some(Ok(_)) = decoder.next() {}
+        }
+    }
+}

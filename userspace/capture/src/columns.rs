@@ -1,0 +1,224 @@
+//! A block's payload as columns of numbers: what is alike stands together, so that little is left of it after compression.
+//!
+//! A column is cut into byte planes: the lowest bytes of all its values, then the next, as many as its largest value has. The noise of a
+//! time is in the low planes alone, and the high ones compress to next to nothing. Reading is bounded by the payload's size and gives an
+//! error, never a panic.
+
+use zerocopy::little_endian::U32;
+use zerocopy::{FromBytes, IntoBytes};
+
+/// What is written or read: the codec is one description for both directions.
+pub(crate) trait Coder {
+    /// Values come from the event, not into it.
+    const WRITES: bool;
+
+    /// One value of a column: written, or read into `value`. Beyond a column's end 0 is read and [`Reading::is_short`] says so.
+    fn value(&mut self, column: usize, value: &mut u64);
+
+    /// Bytes of their own, such as text.
+    fn bytes(&mut self, length_column: usize, bytes: &mut Vec<u8>);
+
+    /// A value as its distance from another.
+    fn near(&mut self, column: usize, base: u64, value: &mut u64) {
+        let mut code = zigzag(value.wrapping_sub(base));
+        self.value(column, &mut code);
+        *value = base.wrapping_add(unzigzag(code));
+    }
+
+    /// A value of a narrower type; one that does not fit was made by no writer.
+    fn narrow<T: Copy + Into<u64> + TryFrom<u64>>(&mut self, column: usize, value: &mut T) {
+        let mut wide = (*value).into();
+        self.value(column, &mut wide);
+        match T::try_from(wide) {
+            Ok(narrow) => *value = narrow,
+            Err(_) => self.refuse(),
+        }
+    }
+
+    /// What was read cannot be.
+    fn refuse(&mut self);
+}
+
+const fn zigzag(distance: u64) -> u64 {
+    (distance << 1) ^ ((distance as i64 >> 63) as u64)
+}
+
+const fn unzigzag(code: u64) -> u64 {
+    (code >> 1) ^ (code & 1).wrapping_neg()
+}
+
+/// Columns being written.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    columns: Vec<Vec<u64>>,
+    text: Vec<u8>,
+}
+
+impl Writing {
+    pub(crate) fn new(columns: usize) -> Self {
+        Self { columns: vec![Vec::new(); columns], text: Vec::new() }
+    }
+
+    pub(crate) fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Appends the payload to `out` and begins anew. A column is its count (4 bytes), its width in bytes (1), its planes; after the last
+    /// one comes the text.
+    pub(crate) fn take(&mut self, out: &mut Vec<u8>) {
+        for column in &mut self.columns {
+            let most = column.iter().fold(0, |all, value| all | value);
+            let width = (u64::BITS - most.leading_zeros()).div_ceil(8);
+            // A block has fewer events than 2^32, and an event few values.
+            out.extend_from_slice(U32::new(column.len() as u32).as_bytes());
+            out.push(width as u8);
+            for plane in 0..width {
+                out.extend(column.iter().map(|value| (value >> (8 * plane)) as u8));
+            }
+            column.clear();
+        }
+        out.append(&mut self.text);
+    }
+}
+
+impl Coder for Writing {
+    const WRITES: bool = true;
+
+    fn value(&mut self, column: usize, value: &mut u64) {
+        self.columns[column].push(*value);
+    }
+
+    fn bytes(&mut self, length_column: usize, bytes: &mut Vec<u8>) {
+        self.columns[length_column].push(bytes.len() as u64);
+        self.text.extend_from_slice(bytes);
+    }
+
+    fn refuse(&mut self) {}
+}
+
+/// Columns being read.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    columns: Vec<Column>,
+    text: Vec<u8>,
+    text_at: usize,
+    wrong: bool,
+}
+
+#[derive(Debug, Default)]
+struct Column {
+    values: Vec<u64>,
+    at: usize,
+}
+
+impl Reading {
+    /// Takes a payload apart, with the memory of the one before. False: it is not made of so many columns of at most `most` values.
+    pub(crate) fn load(&mut self, columns: usize, most: usize, payload: &[u8]) -> bool {
+        self.columns.resize_with(columns, Column::default);
+        (self.text_at, self.wrong) = (0, false);
+        let mut rest = payload;
+        for column in &mut self.columns {
+            let Ok((count, after)) = U32::read_from_prefix(rest) else { return false };
+            let Some((&width, after)) = after.split_first() else { return false };
+            let count = count.get() as usize;
+            let bytes = count.saturating_mul(usize::from(width));
+            // Zeros have no planes and cost the file nothing, so the payload's size alone is no limit.
+            if width > 8 || bytes > after.len() || count > most {
+                return false;
+            }
+            let (planes, after) = after.split_at(bytes);
+            rest = after;
+            column.at = 0;
+            column.values.clear();
+            column.values.resize(count, 0);
+            for (number, plane) in planes.chunks_exact(count.max(1)).enumerate() {
+                for (value, &byte) in column.values.iter_mut().zip(plane) {
+                    *value |= u64::from(byte) << (8 * number);
+                }
+            }
+        }
+        self.text.clear();
+        self.text.extend_from_slice(rest);
+        true
+    }
+
+    /// More was asked for than there is, or a value could not be.
+    pub(crate) fn is_wrong(&self) -> bool {
+        self.wrong
+    }
+}
+
+impl Coder for Reading {
+    const WRITES: bool = false;
+
+    #[inline]
+    fn value(&mut self, column: usize, value: &mut u64) {
+        let column = &mut self.columns[column];
+        match column.values.get(column.at) {
+            Some(&found) => {
+                *value = found;
+                column.at += 1;
+            }
+            None => {
+                *value = 0;
+                self.wrong = true;
+            }
+        }
+    }
+
+    fn bytes(&mut self, length_column: usize, bytes: &mut Vec<u8>) {
+        let mut length = 0;
+        self.value(length_column, &mut length);
+        bytes.clear();
+        let end = usize::try_from(length).ok().and_then(|length| self.text_at.checked_add(length));
+        match end.and_then(|end| self.text.get(self.text_at..end)) {
+            Some(text) => {
+                bytes.extend_from_slice(text);
+                self.text_at += text.len();
+            }
+            None => self.wrong = true,
+        }
+    }
+
+    fn refuse(&mut self) {
+        self.wrong = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn columns_read_back(columns in prop::collection::vec(prop::collection::vec(any::<u64>(), 0..50), 1..5), base: u64) {
+            let mut writing = Writing::new(columns.len());
+            for (number, column) in columns.iter().enumerate() {
+                for &value in column {
+                    writing.near(number, base, &mut value.clone());
+                }
+            }
+            let mut payload = Vec::new();
+            writing.take(&mut payload);
+            let mut reading = Reading::default();
+            prop_assert!(reading.load(columns.len(), 50, &payload));
+            for (number, column) in columns.iter().enumerate() {
+                for &value in column {
+                    let mut read = 0;
+                    reading.near(number, base, &mut read);
+                    prop_assert_eq!(read, value);
+                }
+            }
+            prop_assert!(!reading.is_wrong());
+            reading.value(0, &mut 0);
+            prop_assert!(reading.is_wrong());
+        }
+
+        #[test]
+        fn any_bytes_are_taken_or_refused(payload in prop::collection::vec(any::<u8>(), 0..200), columns in 1usize..8) {
+            let mut reading = Reading::default();
+            let _ = reading.load(columns, 100, &payload);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! `dsascope record`: the stream goes to a capture, and a line tells how far it is.
+
+use std::io::{IsTerminal, Write, stderr};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use dsascope_capture::{Mode, Plan};
+use dsascope_core::event::Event;
+use dsascope_core::model::Model;
+use dsascope_tui::Theme;
+use dsascope_tui::format::optional_duration;
+use tokio::process::{Child, Command};
+
+use crate::config::Selection;
+use crate::exit::{Code, Failure};
+use crate::flags::Record;
+use crate::lines::Consumer;
+use crate::text;
+
+/// Time between two lines of progress.
+pub(crate) const PROGRESS: Duration = Duration::from_secs(1);
+/// What the flight recorder keeps at most when only a time is given.
+const RING_BYTES: u64 = 64 << 20;
+/// A file smaller than this holds nothing but its header.
+const LEAST_FILE_BYTES: u64 = 64 << 10;
+
+pub(crate) fn plan(flags: &Record) -> Result<Plan, Failure> {
+    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    if let Some(bytes) = flags.max_size.or(flags.ring).filter(|&bytes| bytes < LEAST_FILE_BYTES) {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{bytes} bytes are too few for a capture"),
+            "give --max-size or --ring 64KiB or more",
+        ));
+    }
+    let mode = if flags.ring.is_some() || flags.last.is_some() {
+        Mode::Flight {
+            ring_bytes: flags.ring.unwrap_or(RING_BYTES),
+            last_ns: flags.last.map(ns),
+            after_ns: ns(flags.after),
+            keep: flags.keep,
+        }
+    } else if flags.keep.is_some() && flags.max_size.is_none() {
+        return Err(Failure::new(
+            Code::Usage,
+            "--keep says how many files to keep, and nothing says when one is full",
+            "add --max-size, or --ring or --last for the flight recorder",
+        ));
+    } else {
+        Mode::All { max_bytes: flags.max_size, keep: flags.keep }
+    };
+    Ok(Plan { path: flags.output.clone(), replace: flags.force, command: flags.command.clone(), mode })
+}
+
+/// Starts the command, with the privileges that dsascope is about to give up: it is the user's, not ours.
+pub(crate) fn spawn(words: &[String]) -> Result<Option<Child>, Failure> {
+    let Some((program, arguments)) = words.split_first() else { return Ok(None) };
+    Command::new(program).args(arguments).stdin(Stdio::inherit()).spawn().map(Some).map_err(|error| {
+        Failure::new(
+            Code::Failure,
+            format!("run {program}: {error}"),
+            "give a command that can be run after `--`",
+        )
+    })
+}
+
+/// The command's exit code as a shell gives it.
+pub(crate) fn code_of(status: ExitStatus) -> u8 {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    u8::try_from(code).unwrap_or(1)
+}
+
+/// Shows how far the recording is, on a terminal; and at the end what was seen.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    terminal: bool,
+    shown: bool,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self { terminal: stderr().is_terminal(), shown: false }
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+impl Consumer for Progress {
+    fn event(&mut self, _model: &Model, event: &Event) -> Result<()> {
+        if let Event::Session(session) = event {
+            eprintln!("{}", text::session(session));
+        }
+        Ok(())
+    }
+
+    fn interval(&mut self, model: &mut Model) -> Result<()> {
+        if self.terminal {
+            let header = model.header();
+            let time = optional_duration(&Theme::PLAIN, header.uptime_ns);
+            let lost = model.ledger().lost();
+            eprint!(
+                "\r\x1b[Krecording: {time}, {} faults, {} failed, {lost} lost",
+                header.faults, header.failures
+            );
+            stderr().flush().context("write to stderr")?;
+            self.shown = true;
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, model: &mut Model, _until_ns: u64) -> Result<()> {
+        self.clear();
+        eprintln!("{}", text::summary(model, &Selection::default()));
+        Ok(())
+    }
+}

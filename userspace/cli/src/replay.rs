@@ -1,0 +1,122 @@
+//! A capture as a [`Source`]: as fast as it is asked for lines, at a speed of choice for the live view.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use dsascope_capture::{Capture, ReadError};
+use dsascope_core::event::Event;
+use tokio::time::{Duration, Instant, sleep_until};
+
+use crate::exit::{Code, Failure};
+use crate::source::{Next, Source};
+
+/// Events handed over at once at most: few enough to stay in the processor's cache.
+const BATCH: usize = 512;
+
+/// How fast the stream's time passes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Speed {
+    /// As fast as it can be read.
+    Max,
+    /// So many seconds of the stream a second.
+    Times(f64),
+}
+
+#[derive(Debug)]
+pub(crate) struct Replay {
+    path: PathBuf,
+    capture: Capture<BufReader<File>>,
+    speed: Speed,
+    /// The stream's time then, and when that was.
+    anchor: Option<(u64, Instant)>,
+    /// Read, and not yet due.
+    held: Option<Event>,
+    now_ns: u64,
+    ended: bool,
+}
+
+impl Replay {
+    pub(crate) fn open(path: &Path, speed: Speed) -> Result<Self, Failure> {
+        let failed = |error: &dyn std::fmt::Display, next: &str| {
+            Failure::new(Code::BadInput, format!("{}: {error}", path.display()), next)
+        };
+        let file = File::open(path)
+            .map_err(|error| failed(&error, "name a capture that `dsascope record` wrote"))?;
+        let capture = Capture::open(BufReader::new(file)).map_err(|error| {
+            let next = match error {
+                ReadError::Newer { .. } => "read it with the dsascope that wrote it, or a newer one",
+                ReadError::Io { .. } => "look at the disk",
+                _ => "name a capture that `dsascope record` wrote, or JSON Lines of `dsascope trace --json`",
+            };
+            failed(&error, next)
+        })?;
+        let now_ns = capture.meta().session.started_ns;
+        Ok(Self { path: path.into(), capture, speed, anchor: None, held: None, now_ns, ended: false })
+    }
+
+    /// Whether `path` begins as a capture does; what cannot be read is left to whoever opens it.
+    pub(crate) fn is_capture(path: &Path) -> bool {
+        let mut start = [0; 1];
+        // JSON Lines begin with a brace or white space. A capture with a damaged beginning is one all the same.
+        File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok()
+            && !(start[0] == b'{' || start[0].is_ascii_whitespace())
+    }
+
+    /// When `at_ns` of the stream is due.
+    fn due(&mut self, at_ns: u64) -> Option<Instant> {
+        let Speed::Times(speed) = self.speed else { return None };
+        let now_ns = self.now_ns;
+        let (from_ns, then) = *self.anchor.get_or_insert_with(|| (now_ns, Instant::now()));
+        let after = at_ns.saturating_sub(from_ns) as f64 / speed;
+        then.checked_add(Duration::from_nanos(after as u64))
+    }
+}
+
+impl Source for Replay {
+    async fn next_batch(&mut self, out: &mut Vec<Event>) -> Result<Next> {
+        if self.ended {
+            // The end was told: nothing happens any more.
+            std::future::pending::<()>().await;
+        }
+        if self.speed == Speed::Max {
+            // Keys and signals get their turn between batches.
+            tokio::task::yield_now().await;
+        }
+        let from = out.len();
+        while out.len() - from < BATCH {
+            if self.held.is_none() {
+                self.held = self.capture.next_event()?;
+            }
+            let Some(at_ns) = self.held.as_ref().map(Event::at_ns) else {
+                self.ended = true;
+                return Ok(Next::End);
+            };
+            if let Some(due) = self.due(at_ns)
+                && due > Instant::now()
+            {
+                if out.len() > from {
+                    break;
+                }
+                sleep_until(due).await;
+            }
+            self.now_ns = self.now_ns.max(at_ns);
+            out.extend(self.held.take());
+        }
+        Ok(Next::More)
+    }
+
+    fn finish(&mut self, _out: &mut Vec<Event>) -> Result<()> {
+        self.ended = true;
+        Ok(())
+    }
+
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn damage(&self) -> Vec<String> {
+        self.capture.damage().iter().map(|damage| format!("{}: {damage}", self.path.display())).collect()
+    }
+}

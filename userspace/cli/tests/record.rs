@@ -1,0 +1,120 @@
+//! Captures through the binary: made of scripted events, and read by every command as the events themselves are.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use support::{file, run, script, text};
+
+fn recorded(events: &[dsascope_core::event::Event], directory: &Path) -> (String, String) {
+    let input = file(events);
+    let capture = directory.join("capture.dsc").to_string_lossy().into_owned();
+    let output = run(&["record", "--from", &input.path().to_string_lossy(), "-o", &capture]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines = directory.join("events.jsonl");
+    fs::copy(input.path(), &lines).expect("a copy");
+    (capture, lines.to_string_lossy().into_owned())
+}
+
+#[test]
+fn every_command_reads_a_capture_as_it_reads_its_events() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let scripts = [
+        script::empty(),
+        script::busy(3),
+        script::lossy(2, 100),
+        script::trouble(),
+        script::moved_failure(),
+        script::page_requests(),
+    ];
+    for (number, events) in scripts.iter().enumerate() {
+        let directory = directory.path().join(number.to_string());
+        fs::create_dir(&directory).expect("a directory");
+        let (capture, lines) = recorded(events, &directory);
+        for command in [
+            &["stat"][..],
+            &["stat", "--json"],
+            &["stat", "--interval", "300ms"],
+            &["stat", "--json", "--interval", "1s", "--pid", "1388"],
+            &["trace"],
+            &["trace", "--json"],
+            &["trace", "--json", "--wq", "wq0.1"],
+        ] {
+            let [of_capture, of_lines] =
+                [&capture, &lines].map(|from| run(&[command, &["--from", from]].concat()));
+            assert_eq!(of_capture.status.code(), of_lines.status.code());
+            assert_eq!(text(&of_capture.stderr), "", "{command:?}");
+            assert!(of_capture.stdout == of_lines.stdout, "{number}: {command:?}");
+        }
+    }
+}
+
+#[test]
+fn intervals_and_the_end_are_the_streams_own() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (capture, _) = recorded(&script::busy(6), directory.path());
+    let lines = |words: &[&str]| {
+        let output = run(&[&["stat", "--json", "--from", &capture], words].concat());
+        text(&output.stdout).lines().filter(|line| line.contains("\"kind\":\"stat\"")).count()
+    };
+    assert_eq!(lines(&["--interval", "1s"]), 6 + 1);
+    assert_eq!(lines(&["--interval", "2s"]), 3 + 1);
+    assert_eq!(lines(&["--interval", "1s", "--for", "3s"]), 3 + 1);
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_has_an_exit_code() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (capture, _) = recorded(&script::busy(6), directory.path());
+    let whole = fs::read(&capture).expect("the capture");
+    let broken = directory.path().join("broken.dsc").to_string_lossy().into_owned();
+    let stat = |bytes: &[u8]| {
+        fs::write(&broken, bytes).expect("a file");
+        let output = run(&["stat", "--from", &broken]);
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, out, err) = stat(&whole[..whole.len() / 2]);
+    assert_eq!(code, Some(11));
+    assert!(err.contains("cut off") && err.contains("broken.dsc: byte "), "{err}");
+    assert!(out.contains("redis-server"), "{out}");
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 4;
+    let (code, out, err) = stat(&flipped);
+    assert_eq!(code, Some(11));
+    assert!(err.contains("checksum is wrong; ") && err.contains(" events are missing, "), "{err}");
+    assert!(out.contains("capture damaged") || out.contains("lost"), "{out}");
+    let (code, _, err) = stat(b"\x7fELF and so on");
+    assert_eq!(code, Some(11));
+    assert!(err.contains("no dsascope capture") && err.contains("next: "), "{err}");
+    let (code, _, err) = stat(
+        &[
+            &whole[..8],
+            &[9, 0, 0, 0],
+            &crc32c::crc32c(&[&whole[..8], &[9, 0, 0, 0]].concat()).to_le_bytes(),
+            &whole[16..],
+        ]
+        .concat(),
+    );
+    assert_eq!(code, Some(11));
+    assert!(err.contains("newer"), "{err}");
+}
+
+#[test]
+fn wrong_ways_to_record_are_refused_before_anything_happens() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let there = directory.path().join("there.dsc").to_string_lossy().into_owned();
+    fs::write(&there, "precious").expect("a file");
+    for (words, code, says) in [
+        (&["record", "--keep", "3"][..], 2, "nothing says when one is full"),
+        (&["record", "--max-size", "1000"], 2, "too few"),
+        (&["record", "-o", &there], 1, "--force"),
+        (&["record", "-o", "/nowhere/x.dsc"], 1, "/nowhere/x.dsc"),
+        (&["stat", "--from", "/nowhere/x.dsc"], 11, "/nowhere/x.dsc"),
+    ] {
+        let output = run(words);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(says), "{words:?}: {}", text(&output.stderr));
+    }
+    assert_eq!(fs::read(&there).expect("the file"), b"precious");
+}
