@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use dsascope_core::event::{Event, Snapshot};
 use dsascope_core::json::Line;
 
+use crate::exit::{Code, Failure};
+
 /// Events handed over at once at most, so that keys and drawing get their turn.
 pub(crate) const BATCH: usize = 4096;
 /// One line of a file of events; a snapshot of some ten thousand contexts fits.
@@ -61,8 +63,12 @@ pub(crate) struct EventFile {
 }
 
 impl EventFile {
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("open events {}", path.display()))?;
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let file = File::open(path).map_err(|error| {
+            let next =
+                "name a capture that `dsascope record` wrote, or JSON Lines of `dsascope trace --json`";
+            Failure::new(Code::BadInput, format!("open {}: {error}", path.display()), next)
+        })?;
         Ok(Self { path: path.into(), lines: BufReader::new(file), line: 0, now_ns: 0, ended: false })
     }
 

@@ -109,6 +109,10 @@ fn hole_text(hole: &Hole) -> String {
         HoleKind::RingLost { cpu } => {
             format!("LOST {count} events of CPU {cpu}: the ring was full (raise --ring-size)")
         }
+        HoleKind::CaptureDamaged => format!("MISSING {count} events: the capture cannot be read here"),
+        HoleKind::CaptureUnwritten => format!("MISSING {count} events: they could not be recorded"),
+        HoleKind::CaptureCut => "the capture is CUT OFF here".into(),
+        HoleKind::CaptureBegins => format!("the capture begins here; {count} events came before"),
         kind => format!("{count} faults with a hole: {}", kind.name()),
     }
 }
@@ -300,12 +304,24 @@ pub(crate) fn batch(model: &Model, batch: &Batch) -> String {
 pub(crate) fn summary(model: &Model, select: &Selection) -> String {
     let header = model.header();
     let time = header.uptime_ns.map_or_else(|| "-".into(), |ns| format!("{:.1} s", ns as f64 / 1e9));
-    let (lost, holes) = (model.ledger().lost(), header.holes);
-    let whole = match (lost, holes) {
+    let missing = model.ledger().capture_lost;
+    let before = model.holes().get(&HoleKind::CaptureBegins).copied().unwrap_or(0);
+    let lost = model.ledger().lost().saturating_sub(missing);
+    let holes = header.holes.saturating_sub(missing).saturating_sub(before);
+    let mut whole = match (lost, holes) {
         (0, 0) => "every event received".into(),
         (0, _) => format!("every event received, {holes} with holes"),
         _ => format!("LOST {lost} events, totals are exact all the same"),
     };
+    // Writing to a String cannot fail.
+    if model.holes().contains_key(&HoleKind::CaptureCut) {
+        whole.push_str("; the capture is CUT OFF: figures end where it does");
+    } else if missing > 0 {
+        let _ = write!(whole, "; {missing} events are MISSING in the capture: totals are those last read");
+    }
+    if before > 0 {
+        let _ = write!(whole, "; {before} events came before this capture");
+    }
     let books = if model.ledger().balanced() { "" } else { "; THE BOOKS DISAGREE, please report this" };
     let counts = if select.is_all() {
         format!("{} faults, {} failed", model.faults(), model.failures())

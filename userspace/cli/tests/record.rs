@@ -5,13 +5,15 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use dsascope_core::event::Event;
 use support::{file, run, script, text};
 
-fn recorded(events: &[dsascope_core::event::Event], directory: &Path) -> (String, String) {
+fn recorded(events: &[Event], directory: &Path) -> (String, String) {
     let input = file(events);
     let capture = directory.join("capture.dsc").to_string_lossy().into_owned();
     let output = run(&["record", "--from", &input.path().to_string_lossy(), "-o", &capture]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
+    // 8: the events tell of a loss, and so does whoever records them.
+    assert!(matches!(output.status.code(), Some(0 | 8)), "{}", text(&output.stderr));
     let lines = directory.join("events.jsonl");
     fs::copy(input.path(), &lines).expect("a copy");
     (capture, lines.to_string_lossy().into_owned())
@@ -53,7 +55,10 @@ fn every_command_reads_a_capture_as_it_reads_its_events() {
 #[test]
 fn intervals_and_the_end_are_the_streams_own() {
     let directory = tempfile::tempdir().expect("a directory");
-    let (capture, _) = recorded(&script::busy(6), directory.path());
+    let mut events = script::busy(6);
+    events.extend((1..24).map(|tick| Event::Tick { now_ns: script::START_NS + tick * 250_000_000 }));
+    events.sort_by_key(Event::at_ns);
+    let (capture, _) = recorded(&events, directory.path());
     let lines = |words: &[&str]| {
         let output = run(&[&["stat", "--json", "--from", &capture], words].concat());
         text(&output.stdout).lines().filter(|line| line.contains("\"kind\":\"stat\"")).count()
@@ -77,13 +82,13 @@ fn what_cannot_be_read_is_named_and_has_an_exit_code() {
     let (code, out, err) = stat(&whole[..whole.len() / 2]);
     assert_eq!(code, Some(11));
     assert!(err.contains("cut off") && err.contains("broken.dsc: byte "), "{err}");
-    assert!(out.contains("redis-server"), "{out}");
+    assert!(out.contains("redis-server") && out.contains("CUT OFF"), "{out}");
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 4;
     let (code, out, err) = stat(&flipped);
     assert_eq!(code, Some(11));
     assert!(err.contains("checksum is wrong; ") && err.contains(" events are missing, "), "{err}");
-    assert!(out.contains("capture damaged") || out.contains("lost"), "{out}");
+    assert!(out.contains(" events are MISSING in the capture"), "{out}");
     let (code, _, err) = stat(b"\x7fELF and so on");
     assert_eq!(code, Some(11));
     assert!(err.contains("no dsascope capture") && err.contains("next: "), "{err}");

@@ -521,6 +521,13 @@ fn reasons(model: &Model, contexts: &[SummaryContext]) -> Vec<String> {
     if let Some(count) = snapshot.ledger.holes.get(name).filter(|&&count| count > 0) {
         reasons.push(format!("{count} faults counted together because the table of totals was full"));
     }
+    let captured =
+        [HoleKind::CaptureDamaged, HoleKind::CaptureUnwritten, HoleKind::CaptureCut, HoleKind::CaptureBegins];
+    let missing: Vec<_> = captured.iter().filter_map(|kind| Some((kind, model.holes().get(kind)?))).collect();
+    reasons.extend(
+        missing.iter().map(|(kind, count)| format!("{count} events are not in the capture: {}", kind.name())),
+    );
+    let in_capture = missing.is_empty();
     for SummaryContext { totals: t, records_received } in contexts {
         let name = format!("{} {} PASID {}", t.context.device, t.context.wq_id(), t.context.pasid);
         let outcomes = t.delivered + t.failed + t.not_copied + t.unobserved;
@@ -531,8 +538,8 @@ fn reasons(model: &Model, contexts: &[SummaryContext]) -> Vec<String> {
         if copies_seen && t.unobserved > 0 {
             reasons.push(format!("{name}: {} copies without a known outcome", t.unobserved));
         }
-        // Joined stages make no whole records.
-        let received = records_received.filter(|_| snapshot.received.stage == 0);
+        // Joined stages make no whole records, and what is not in a capture was not lost on the way.
+        let received = records_received.filter(|_| snapshot.received.stage == 0 && in_capture);
         if let Some(received) = received.filter(|received| t.served > received + t.records_lost) {
             let (served, lost) = (t.served, t.records_lost);
             reasons.push(format!("{name}: {served} served, {received} received and {lost} lost"));
