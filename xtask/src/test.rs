@@ -21,6 +21,7 @@ use crate::cache::Cache;
 use crate::cli::{Kernels, TestArgs};
 use crate::cost;
 use crate::devices_test;
+use crate::foreign;
 use crate::guest;
 use crate::kernel::{Found, Kernel};
 use crate::matrix::{Matrix, Outcome as KernelOutcome, Row, document};
@@ -73,6 +74,7 @@ struct Tally {
 pub fn run(arguments: &TestArgs) -> Result<u8> {
     let started = Instant::now();
     let mut tally = host_tests(arguments.only.as_deref());
+    foreign_readers(arguments.only.as_deref(), &mut tally);
     let kernels: Vec<&str> = match (arguments.kernel.as_slice(), arguments.kernels) {
         ([], Kernels::Supported) => SUPPORTED.to_vec(),
         ([], Kernels::All) => MATRIX.to_vec(),
@@ -419,6 +421,22 @@ fn host_tests(only: Option<&str>) -> Tally {
         Err(error) => tally.fail(NAME, &error),
     }
     tally
+}
+
+/// Exports read by programs that are not ours.
+fn foreign_readers(only: Option<&str>, tally: &mut Tally) {
+    for check in foreign::CHECKS {
+        let name = format!("foreign readers: {}", check.name);
+        if only.is_some_and(|only| !name.contains(only)) {
+            tally.skipped += 1;
+            continue;
+        }
+        let started = Instant::now();
+        match Cache::open().and_then(|cache| (check.run)(&cache)) {
+            Ok(()) => tally.pass(&name, started.elapsed()),
+            Err(error) => tally.fail(&name, &error),
+        }
+    }
 }
 
 /// Runs cargo's tests, showing what they say, and counts them.

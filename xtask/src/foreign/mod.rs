@@ -1,0 +1,20 @@
+//! Exports read back by programs that are not ours: what an export is worth is what they make of it.
+//!
+//! Owns: the table of checks, which `cargo xtask test` runs on the host, each under its name. A check whose reader cannot be had fails.
+//! Refuses: guests; what it reads comes from captures and from generated events.
+
+pub mod python;
+
+use anyhow::Result;
+
+use crate::cache::Cache;
+
+/// One foreign reader held against one of our outputs.
+#[derive(Clone, Copy, Debug)]
+pub struct Check {
+    pub name: &'static str,
+    pub run: fn(&Cache) -> Result<()>,
+}
+
+/// All of them. One line each, so that branches merge.
+pub const CHECKS: &[Check] = &[];
