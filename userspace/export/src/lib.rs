@@ -3,6 +3,13 @@
 //! Each format is an [`Exporter`] in a file of its own. Every one carries the loss ledger and the error of its buckets, and gives
 //! whole distributions. Refuses: reading captures, attaching, choosing files, progress bars: it gets events and something to write to.
 
+pub mod csv;
+pub mod hlog;
+pub mod json;
+pub mod parquet;
+pub mod row;
+pub mod table;
+
 use dsascope_core::event::Event;
 use dsascope_core::model::Model;
 
@@ -15,6 +22,12 @@ pub enum ExportError {
     Write { format: &'static str, source: std::io::Error },
     #[error("encode {format}: {what}")]
     Encode { format: &'static str, what: String },
+}
+
+impl ExportError {
+    pub(crate) fn write(format: &'static str, source: std::io::Error) -> Self {
+        Self::Write { format, source }
+    }
 }
 
 /// Turns the event stream into one format.
