@@ -24,7 +24,7 @@ pub struct Latency {
     inner: Histogram<u32>,
     count: u64,
     clamped: u64,
-    sum_ns: u64,
+    sum_ns: u128,
     max_ns: u64,
     min_ns: u64,
 }
@@ -63,7 +63,7 @@ impl Default for Latency {
 impl Latency {
     pub fn record(&mut self, ns: u64) {
         self.count += 1;
-        self.sum_ns = self.sum_ns.saturating_add(ns);
+        self.sum_ns += u128::from(ns);
         self.max_ns = self.max_ns.max(ns);
         self.min_ns = self.min_ns.min(ns);
         self.clamped += u64::from(ns > HIGHEST_NS);
@@ -74,11 +74,26 @@ impl Latency {
     pub fn merge(&mut self, other: &Self) {
         self.count += other.count;
         self.clamped += other.clamped;
-        self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
+        self.sum_ns += other.sum_ns;
         self.max_ns = self.max_ns.max(other.max_ns);
         self.min_ns = self.min_ns.min(other.min_ns);
         // Fails only when it cannot grow, and it may.
         let _ = self.inner.add(&other.inner);
+    }
+
+    /// What was recorded after `before`, an earlier state of this one: values from `min_ns` to `max_ns`.
+    fn since(&self, before: &Self, min_ns: u64, max_ns: u64) -> Self {
+        let mut inner = self.inner.clone();
+        // Fails only when it has less than `before`.
+        let _ = inner.subtract(&before.inner);
+        Self {
+            inner,
+            count: self.count - before.count,
+            clamped: self.clamped - before.clamped,
+            sum_ns: self.sum_ns - before.sum_ns,
+            max_ns,
+            min_ns,
+        }
     }
 
     #[must_use]
@@ -95,7 +110,7 @@ impl Latency {
         let [p50_ns, p90_ns, p99_ns, p999_ns] = self.percentiles([0.5, 0.9, 0.99, 0.999]);
         Some(Summary {
             count: self.count,
-            mean_ns: self.sum_ns / self.count,
+            mean_ns: u64::try_from(self.sum_ns / u128::from(self.count)).unwrap_or(u64::MAX),
             min_ns: self.min_ns,
             p50_ns,
             p90_ns,
@@ -112,22 +127,12 @@ impl Latency {
         (self.count > 0).then(|| self.percentiles([quantile])[0])
     }
 
-    /// `quantiles` in rising order.
     fn percentiles<const N: usize>(&self, quantiles: [f64; N]) -> [u64; N] {
-        let total = self.inner.len();
-        let mut found = [self.max_ns; N];
-        let (mut next, mut below) = (0, 0);
-        for step in self.inner.iter_recorded() {
-            below += step.count_since_last_iteration();
-            while next < N && below >= ((quantiles[next] * total as f64).ceil() as u64).max(1) {
-                found[next] = step.value_iterated_to().min(self.max_ns);
-                next += 1;
-            }
-            if next == N {
-                break;
-            }
-        }
-        found
+        quantiles.map(|quantile| match self.inner.value_at_quantile(quantile) {
+            // Nothing so short: a counter is full and no longer counts, so that the sum is never reached.
+            0 if self.min_ns > 0 => self.max_ns,
+            value => value.min(self.max_ns),
+        })
     }
 
     /// Bars with `per_decade` equal steps of the logarithm, from the first to the last that holds a value.
@@ -187,6 +192,23 @@ impl StageHistograms {
         }
     }
 
+    /// What was recorded after `before`, an earlier state of these, of which `extremes` are the shortest and the longest.
+    #[must_use]
+    pub fn since(&self, before: &Self, extremes: &Extremes) -> Self {
+        let mut since = Self { stale: true, ..Self::default() };
+        for (stage, latency) in since.stages.iter_mut().enumerate() {
+            *latency = match (&self.stages[stage], &before.stages[stage]) {
+                (Some(now), Some(before)) if now.count > before.count => {
+                    Some(Box::new(now.since(before, extremes.min_ns[stage], extremes.max_ns[stage])))
+                }
+                (Some(now), None) => Some(now.clone()),
+                _ => None,
+            };
+        }
+        since.refresh();
+        since
+    }
+
     #[must_use]
     pub fn get(&self, stage: Stage) -> Option<&Latency> {
         self.stages[stage.index()].as_deref()
@@ -209,6 +231,30 @@ impl StageHistograms {
         if std::mem::take(&mut self.stale) {
             for (summary, latency) in self.summaries.iter_mut().zip(&self.stages) {
                 *summary = latency.as_ref().and_then(|latency| latency.summary());
+            }
+        }
+    }
+}
+
+/// The shortest and the longest of every stage.
+#[derive(Clone, Debug)]
+pub struct Extremes {
+    min_ns: [u64; Stage::COUNT],
+    max_ns: [u64; Stage::COUNT],
+}
+
+impl Default for Extremes {
+    fn default() -> Self {
+        Self { min_ns: [u64::MAX; Stage::COUNT], max_ns: [0; Stage::COUNT] }
+    }
+}
+
+impl Extremes {
+    pub fn record(&mut self, durations: &Durations) {
+        for stage in Stage::ALL {
+            if let Some(ns) = durations.get(stage) {
+                let (min_ns, max_ns) = (&mut self.min_ns[stage.index()], &mut self.max_ns[stage.index()]);
+                (*min_ns, *max_ns) = (ns.min(*min_ns), ns.max(*max_ns));
             }
         }
     }

@@ -10,12 +10,14 @@ mod count;
 mod driver;
 pub mod event_log;
 mod findings;
+mod interval;
 pub mod page_requests;
 mod read;
 mod recent;
 mod row;
+mod rows;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::event::{
     DriverEvent, Event, Fault, Hole, HoleKind, Interrupt, Key, Open, Release, SessionInfo, Snapshot, WqId,
@@ -31,9 +33,11 @@ pub use batches::{BatchTotals, Batches};
 pub use count::{Counts, Exact};
 pub use event_log::{EventLog, EventLogAdvice};
 use findings::Findings;
+pub use interval::Interval;
 pub use page_requests::{PageRequestTotals, PageRequests};
 use recent::push_bounded;
 pub use row::{Delivery, Device, Process, Wq};
+use rows::Rows;
 
 /// How often cached latency figures are brought up to date.
 const REFRESH_NS: u64 = 500_000_000;
@@ -90,17 +94,6 @@ pub struct Header {
     pub driver: Option<Summary>,
 }
 
-/// Counters since the last [`Model::next_interval`].
-#[derive(Clone, Debug, Default)]
-pub struct Interval {
-    pub since_ns: u64,
-    pub counts: Counts,
-    pub latency: StageHistograms,
-    pub interrupts: u64,
-    pub records_lost: u64,
-    pub holes: u64,
-}
-
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
@@ -110,9 +103,7 @@ pub struct Model {
     /// Time of the first event: rates cannot look before it.
     since_ns: Option<u64>,
     refreshed_ns: u64,
-    processes: HashMap<Key, Process>,
-    other: Process,
-    with_histograms: usize,
+    rows: Rows,
     wqs: BTreeMap<WqId, Wq>,
     devices: BTreeMap<u16, Device>,
     counts: Counts,
@@ -133,13 +124,13 @@ pub struct Model {
     page_requests: PageRequests,
     ledger: Ledger,
     snapshot: Option<Snapshot>,
-    interval: Interval,
+    interval: interval::Current,
 }
 
 impl Model {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, ..Self::default() }
+        Self { limits, rows: Rows::new(limits), ..Self::default() }
     }
 
     /// Folds one event in.
@@ -166,21 +157,13 @@ impl Model {
     pub fn refresh(&mut self) {
         self.refreshed_ns = self.now_ns;
         self.latency.refresh();
-        self.other.latency.iter_mut().for_each(StageHistograms::refresh);
-        for latency in self.processes.values_mut().filter_map(|p| p.latency.as_mut()) {
-            latency.refresh();
-        }
+        self.rows.refresh();
     }
 
     /// Ends the current interval and begins the next.
     pub fn next_interval(&mut self) -> Interval {
-        let next = Interval { since_ns: self.now_ns, ..Interval::default() };
-        let mut ended = std::mem::replace(&mut self.interval, next);
-        ended.latency.refresh();
-        for process in self.processes.values_mut().chain([&mut self.other]) {
-            (process.interval_faults, process.interval_failures) = (0, 0);
-        }
-        ended
+        self.rows.next_interval();
+        self.interval.next(self.now_ns, &self.counts, &self.latency)
     }
 
     fn advance(&mut self, at_ns: u64) {
@@ -220,7 +203,6 @@ impl Model {
         let failed = matches!(fault.copy, crate::event::CopyOutcome::Short { .. });
         let durations = fault.times.durations();
         self.counts.add(fault);
-        self.interval.counts.add(fault);
         self.faults.add(fault.at_ns, 1);
         let id = fault.context.wq_id();
         let wq = self.wqs.entry(id).or_insert_with(|| Wq::new(id, fault.context.device));
@@ -234,25 +216,8 @@ impl Model {
             wq.failure_rate.add(fault.at_ns, 1);
         }
         self.latency.record(&durations);
-        self.interval.latency.record(&durations);
-        let free_histogram = self.with_histograms < self.limits.histograms;
-        let row = self.row(fault.context);
-        row.add(fault);
-        if row.latency.is_none() && free_histogram && !row.context.is_other() {
-            row.latency = Some(StageHistograms::default());
-            self.with_histograms += 1;
-        }
-        let row = self.row(fault.context);
-        let own = if row.context.is_other() { None } else { row.latency.as_mut() };
-        if let Some(latency) = own {
-            latency.record(&durations);
-        } else {
-            self.other.latency.get_or_insert_default().record(&durations);
-            if let Some(wq) = self.wqs.get_mut(&id) {
-                wq.rest.record(&durations);
-            }
-        }
-        if let Some(row) = self.processes.get(&fault.context.key()) {
+        self.interval.extremes.record(&durations);
+        if let Some(row) = self.rows.fault(fault, &durations, self.now_ns) {
             self.findings.fault(fault, row);
         }
         push_bounded(&mut self.recent, *fault, self.limits.recent_faults);
@@ -283,7 +248,7 @@ impl Model {
     fn open(&mut self, open: &Open) {
         self.advance(open.at_ns);
         self.page_requests.open(open);
-        let row = self.row(open.context);
+        let row = self.rows.row(open.context, self.now_ns);
         if row.context.is_other() {
             return;
         }
@@ -299,14 +264,12 @@ impl Model {
         {
             device.event_log.held_up(ns);
         }
-        let row = self.row(release.context);
+        let row = self.rows.row(release.context, self.now_ns);
         if row.context.is_other() {
             return;
         }
         row.release(release);
-        if let Some(row) = self.processes.get(&release.context.key()) {
-            self.findings.release(release, row);
-        }
+        self.findings.release(release, row);
     }
 
     fn hole(&mut self, hole: &Hole) {
@@ -336,12 +299,8 @@ impl Model {
         for totals in &snapshot.totals {
             all.add(totals);
             // Totals make no row give way: those of a row that did so itself would come back with every snapshot.
-            let key = totals.context.key();
-            if self.processes.contains_key(&key)
-                || self.processes.len() < self.limits.processes
-                || key == Key::OTHER
-            {
-                self.row(totals.context).take_totals(totals);
+            if self.rows.has_room(totals.context.key()) {
+                self.rows.row(totals.context, self.now_ns).take_totals(totals);
             }
             if !totals.context.is_other() {
                 let id = totals.context.wq_id();
@@ -362,43 +321,6 @@ impl Model {
         for verdict in session.verdicts.iter_mut().filter(|v| v.state.attached()) {
             verdict.hits = snapshot.ledger.hits(verdict.hook);
         }
-    }
-
-    /// The row of an open file; makes room when there are too many, and is `other` when there is none to make.
-    fn row(&mut self, context: crate::event::Context) -> &mut Process {
-        let key = context.key();
-        if key == Key::OTHER {
-            return &mut self.other;
-        }
-        if !self.processes.contains_key(&key) {
-            if self.processes.len() >= self.limits.processes && !self.make_room() {
-                return &mut self.other;
-            }
-            self.processes.insert(key, Process::new(context, self.now_ns));
-        }
-        self.processes.get_mut(&key).unwrap_or(&mut self.other)
-    }
-
-    /// Folds the closed file that has been silent longest into `other`. False when all are open.
-    fn make_room(&mut self) -> bool {
-        let oldest = self
-            .processes
-            .values()
-            .filter(|p| p.closed)
-            .min_by_key(|p| p.last_fault_ns.unwrap_or(p.first_seen_ns))
-            .map(Process::key);
-        let Some(gone) = oldest.and_then(|key| self.processes.remove(&key)) else { return false };
-        self.other.counts.merge(&gone.counts);
-        self.other.interval_faults += gone.interval_faults;
-        self.other.interval_failures += gone.interval_failures;
-        if let Some(latency) = &gone.latency {
-            self.with_histograms -= 1;
-            self.other.latency.get_or_insert_default().merge(latency);
-            if let Some(wq) = self.wqs.get_mut(&gone.context.wq_id()) {
-                wq.rest.merge(latency);
-            }
-        }
-        true
     }
 }
 

@@ -51,6 +51,28 @@ impl Counts {
         *self.by_operation.entry(fault.entry.operation()).or_default() += 1;
     }
 
+    /// What was counted after `before`, an earlier state of these.
+    pub(super) fn since(&self, before: &Self) -> Self {
+        let codes = |now: &BTreeMap<u8, u64>, before: &BTreeMap<u8, u64>| {
+            let more = now.iter().map(|(&code, &count)| (code, count - before.get(&code).unwrap_or(&0)));
+            more.filter(|&(_, count)| count > 0).collect()
+        };
+        Self {
+            faults: self.faults - before.faults,
+            delivered: self.delivered - before.delivered,
+            failed: self.failed - before.failed,
+            not_copied: self.not_copied - before.not_copied,
+            unobserved: self.unobserved - before.unobserved,
+            cr_faults: self.cr_faults - before.cr_faults,
+            batch_faults: self.batch_faults - before.batch_faults,
+            drains: self.drains - before.drains,
+            other_errors: self.other_errors - before.other_errors,
+            unfinished: self.unfinished - before.unfinished,
+            by_status: codes(&self.by_status, &before.by_status),
+            by_operation: codes(&self.by_operation, &before.by_operation),
+        }
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         let Self {
             faults,

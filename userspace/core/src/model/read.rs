@@ -30,7 +30,7 @@ impl Model {
             faults_per_s: self.faults.per_second(self.now_ns, WINDOW_NS, since),
             failures_per_s: self.failures.per_second(self.now_ns, WINDOW_NS, since),
             interrupts_per_s: self.interrupts.per_second(self.now_ns, WINDOW_NS, since),
-            open_files: self.processes.values().filter(|p| !p.closed).count(),
+            open_files: self.rows.iter().filter(|p| !p.closed).count(),
             records_lost: self.ledger.lost(),
             holes: self.holes.values().sum(),
             pending: self.snapshot.as_ref().and_then(|s| s.pending),
@@ -71,18 +71,18 @@ impl Model {
 
     /// Open and closed files, in no order.
     pub fn processes(&self) -> impl ExactSizeIterator<Item = &Process> {
-        self.processes.values()
+        self.rows.iter()
     }
 
     #[must_use]
     pub fn process(&self, key: Key) -> Option<&Process> {
-        if key == Key::OTHER { Some(&self.other) } else { self.processes.get(&key) }
+        self.rows.get(key)
     }
 
     /// What had no row of its own: counts of rows that gave way, latencies of files beyond the limit.
     #[must_use]
     pub const fn other(&self) -> &Process {
-        &self.other
+        self.rows.other()
     }
 
     /// Faults a second of one file over the last two seconds.
@@ -130,15 +130,7 @@ impl Model {
     /// Latencies of one WQ, merged from its files; costs about a millisecond.
     #[must_use]
     pub fn wq_latency(&self, id: WqId) -> StageHistograms {
-        let mut merged = StageHistograms::default();
-        for latency in
-            self.processes.values().filter(|p| p.context.wq_id() == id).filter_map(Process::latency)
-        {
-            merged.merge(latency);
-        }
-        if let Some(wq) = self.wqs.get(&id) {
-            merged.merge(&wq.rest);
-        }
+        let mut merged = self.rows.wq_latency(id);
         merged.refresh();
         merged
     }
@@ -204,11 +196,5 @@ impl Model {
     #[must_use]
     pub const fn snapshot(&self) -> Option<&Snapshot> {
         self.snapshot.as_ref()
-    }
-
-    /// The current interval, so far.
-    #[must_use]
-    pub const fn interval(&self) -> &Interval {
-        &self.interval
     }
 }

@@ -233,8 +233,6 @@ pub struct Wq {
     pub exact: Option<Exact>,
     pub(super) rate: Rate,
     pub(super) failure_rate: Rate,
-    /// Latencies of files without histograms of their own.
-    pub(super) rest: StageHistograms,
 }
 
 impl Wq {
@@ -249,7 +247,6 @@ impl Wq {
             exact: None,
             rate: Rate::default(),
             failure_rate: Rate::default(),
-            rest: StageHistograms::default(),
         }
     }
 

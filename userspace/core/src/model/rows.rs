@@ -1,0 +1,146 @@
+//! The rows of open files, and where the latencies of each go: into histograms of its own, or into those that the rest shares.
+//!
+//! Bounded by [`Limits`]: a file that finds no room is counted in `other`; the latencies of files without histograms of their own
+//! are kept together, and apart for [`REST`] WQs. Keys may come from a hostile capture: the hash has a random seed, and the
+//! rows' limit bounds what collisions can cost.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+
+use super::Limits;
+use super::row::Process;
+use crate::event::{Context, Fault, Key, WqId};
+use crate::hist::StageHistograms;
+use crate::stages::Durations;
+
+/// WQs of which the rest's latencies are kept apart.
+const REST: usize = 32;
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rows {
+    limits: Limits,
+    rows: Vec<Process>,
+    /// Where in `rows`.
+    places: HashMap<Key, usize, foldhash::fast::RandomState>,
+    other: Process,
+    with_histograms: usize,
+    /// Latencies of files without histograms of their own.
+    rest: BTreeMap<WqId, StageHistograms>,
+}
+
+impl Rows {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// All but `other`, in no order.
+    pub(super) fn iter(&self) -> std::slice::Iter<'_, Process> {
+        self.rows.iter()
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Process> {
+        if key == Key::OTHER { Some(&self.other) } else { self.rows.get(*self.places.get(&key)?) }
+    }
+
+    pub(super) const fn other(&self) -> &Process {
+        &self.other
+    }
+
+    /// Whether a file has a row, or would get one without any other giving way.
+    pub(super) fn has_room(&self, key: Key) -> bool {
+        key == Key::OTHER || self.rows.len() < self.limits.processes || self.places.contains_key(&key)
+    }
+
+    /// The row of an open file; makes room when there are too many, and is `other` when there is none to make.
+    pub(super) fn row(&mut self, context: Context, now_ns: u64) -> &mut Process {
+        match self.place(context, now_ns) {
+            Some(at) => &mut self.rows[at],
+            None => &mut self.other,
+        }
+    }
+
+    fn place(&mut self, context: Context, now_ns: u64) -> Option<usize> {
+        let key = context.key();
+        if let Some(&at) = self.places.get(&key) {
+            return Some(at);
+        }
+        if key == Key::OTHER || self.rows.len() >= self.limits.processes && !self.make_room() {
+            return None;
+        }
+        let at = self.rows.len();
+        self.places.insert(key, at);
+        self.rows.push(Process::new(context, now_ns));
+        Some(at)
+    }
+
+    /// Counts a fault; gives its row unless that is `other`.
+    pub(super) fn fault(&mut self, fault: &Fault, durations: &Durations, now_ns: u64) -> Option<&Process> {
+        let Some(at) = self.place(fault.context, now_ns) else {
+            self.other.add(fault);
+            self.rest(fault.context.wq_id(), |latency| latency.record(durations));
+            return None;
+        };
+        let row = &mut self.rows[at];
+        row.add(fault);
+        if row.latency.is_none() && self.with_histograms < self.limits.histograms {
+            row.latency = Some(StageHistograms::default());
+            self.with_histograms += 1;
+        }
+        match &mut row.latency {
+            Some(latency) => latency.record(durations),
+            None => self.rest(fault.context.wq_id(), |latency| latency.record(durations)),
+        }
+        Some(&self.rows[at])
+    }
+
+    /// Adds to the histograms that files without any of their own share.
+    fn rest(&mut self, wq: WqId, add: impl Fn(&mut StageHistograms)) {
+        add(self.other.latency.get_or_insert_default());
+        let room = self.rest.len() < REST;
+        match self.rest.entry(wq) {
+            Entry::Occupied(of_wq) => add(of_wq.into_mut()),
+            Entry::Vacant(of_wq) if room => add(of_wq.insert(StageHistograms::default())),
+            Entry::Vacant(_) => {}
+        }
+    }
+
+    /// Folds the closed file that has been silent longest into `other`. False when all are open.
+    fn make_room(&mut self) -> bool {
+        let closed = (0..self.rows.len()).filter(|&at| self.rows[at].closed);
+        let silent_since = |&at: &usize| self.rows[at].last_fault_ns.unwrap_or(self.rows[at].first_seen_ns);
+        let Some(at) = closed.min_by_key(silent_since) else { return false };
+        let gone = self.rows.swap_remove(at);
+        self.places.remove(&gone.key());
+        if let Some(moved) = self.rows.get(at) {
+            self.places.insert(moved.key(), at);
+        }
+        self.other.counts.merge(&gone.counts);
+        self.other.interval_faults += gone.interval_faults;
+        self.other.interval_failures += gone.interval_failures;
+        if let Some(latency) = &gone.latency {
+            self.with_histograms -= 1;
+            self.rest(gone.context.wq_id(), |rest| rest.merge(latency));
+        }
+        true
+    }
+
+    /// Latencies of one WQ: of its files that have histograms, and of the rest.
+    pub(super) fn wq_latency(&self, wq: WqId) -> StageHistograms {
+        let mut merged = self.rest.get(&wq).cloned().unwrap_or_default();
+        let own = self.rows.iter().filter(|row| row.context.wq_id() == wq).filter_map(Process::latency);
+        own.for_each(|latency| merged.merge(latency));
+        merged
+    }
+
+    pub(super) fn refresh(&mut self) {
+        let all = self.rows.iter_mut().chain([&mut self.other]);
+        all.filter_map(|row| row.latency.as_mut()).for_each(StageHistograms::refresh);
+    }
+
+    pub(super) fn next_interval(&mut self) {
+        for row in self.rows.iter_mut().chain([&mut self.other]) {
+            (row.interval_faults, row.interval_failures) = (0, 0);
+        }
+    }
+}
