@@ -10,6 +10,7 @@ pub mod apt;
 mod arrows;
 pub mod binaries;
 pub mod cache;
+pub mod captures;
 pub mod cleanup;
 pub mod cli;
 pub mod control;

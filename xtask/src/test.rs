@@ -18,6 +18,7 @@ use dsascope_guest::scenario::{Scenario, random};
 use crate::accel_config;
 use crate::binaries::{TRACER, workspace};
 use crate::cache::Cache;
+use crate::captures;
 use crate::cli::{Kernels, TestArgs};
 use crate::cost;
 use crate::devices_test;
@@ -112,6 +113,7 @@ fn table(ways: &[Attach]) -> Result<Vec<GuestTest>> {
         fixed("doctor", doctor),
         fixed("devices configured anew", devices_test::reconfiguration),
         fixed("accel-config load-config agrees with doctor", accel_config::load_config),
+        fixed("captures replay as they were seen", captures::replay_as_seen),
         seeds(false),
         GuestTest {
             emulation: true,
@@ -524,7 +526,7 @@ mod tests {
     #[test]
     fn every_scenario_file_is_valid_and_has_a_test() {
         let all = scenarios().unwrap();
-        assert_eq!(table(&[Attach::Auto]).unwrap().len(), all.len() + 7);
-        assert_eq!(table(Attach::value_variants()).unwrap().len(), 4 * all.len() + 7);
+        assert_eq!(table(&[Attach::Auto]).unwrap().len(), all.len() + 8);
+        assert_eq!(table(Attach::value_variants()).unwrap().len(), 4 * all.len() + 8);
     }
 }

@@ -92,6 +92,16 @@ pub(crate) enum Command {
   dsascope record -o storm.dsc --last 60s --keep 5")]
     Record(Record),
 
+    /// Turn faults into the formats of other tools
+    ///
+    /// Of a capture, or of this host as it goes. Every format has whole distributions and the account of what was lost;
+    /// docs/exports.md says what is in each.
+    #[command(after_help = "Examples:
+  dsascope export storm.dsc -o storm.parquet
+  dsascope export storm.dsc --format json | jq 'select(.copy_ns > 1000000)'
+  dsascope export --for 60s -o now.hlog")]
+    Export(Export),
+
     /// What this host offers to DSA, IAA and dsascope, and what to fix
     #[command(after_help = "Examples:
   dsascope doctor
@@ -300,6 +310,45 @@ pub(crate) struct Lines {
 
     #[command(flatten)]
     pub select: Select,
+
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+/// See [`dsascope_export::Format`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// HdrHistogram interval log, a tag for each stage of each open file
+    Hlog,
+    /// A row a fault, for spreadsheets
+    Csv,
+    /// The same rows as JSON Lines, with a schema
+    Json,
+    /// The same rows in columns, for DuckDB, ClickHouse, Spark: files of many hosts are one table
+    Parquet,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Export {
+    /// The capture; without one, this host's driver is traced
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Into what; the name of OUT can tell
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+
+    /// Where to; `-` is stdout
+    #[arg(short, long, value_name = "OUT", default_value = "-")]
+    pub output: PathBuf,
+
+    /// Time between the histograms of an interval log
+    #[arg(long, default_value = "1s", value_parser = units::duration, value_name = "DURATION")]
+    pub interval: Duration,
+
+    /// End after this time
+    #[arg(long = "for", value_parser = units::duration, value_name = "DURATION")]
+    pub duration: Option<Duration>,
 
     #[command(flatten)]
     pub reading: Reading,

@@ -1,7 +1,7 @@
 //! The runner of commands without a screen: the stream is folded into a model, and each event is told, with intervals and the end at ticks of
 //! the stream.
 
-use std::io::{self, BufWriter, Stdout, Write, stdout};
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write, stdout};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::process::Child;
 use crate::exit::Code;
 use crate::feed::{Feed, Pace};
 use crate::notice;
+use crate::progress::Bar;
 use crate::signals::{Asked, Signals};
 use crate::source::{Next, Source};
 
@@ -38,6 +39,8 @@ pub(crate) trait Consumer {
     fn is_done(&mut self) -> bool {
         false
     }
+    /// Lines come on the terminal as it runs, so that nothing else should be written there.
+    fn is_on_terminal(&self) -> bool;
     /// What is to be said beside the output.
     fn notices(&mut self, notices: &mut dyn Iterator<Item = Notice>) {
         notice::print(notices);
@@ -81,6 +84,10 @@ impl<P: Printer> Consumer for Printing<P> {
 
     fn end(&mut self, model: &mut Model, until_ns: u64) -> Result<()> {
         self.printer.end(model, until_ns, &mut self.out).context(STDOUT)
+    }
+
+    fn is_on_terminal(&self) -> bool {
+        stdout().is_terminal()
     }
 }
 
@@ -145,6 +152,7 @@ pub(crate) async fn run<S: Source>(
     let mut model = Model::default();
     let recorded = feed.source().is_recorded();
     let mut clock = Clock { pace, recorded, interval_ns: None, deadline_ns: None, last_tick_ns: None };
+    let mut bar = Bar::new(!consumer.is_on_terminal());
     let mut batch = Vec::new();
     let mut status = None;
     loop {
@@ -173,10 +181,12 @@ pub(crate) async fn run<S: Source>(
             Err(error) => return Err(error),
         }
         consumer.notices(&mut feed.notices());
+        bar.show(feed.source().progress());
         if over || consumer.is_done() {
             break;
         }
     }
+    drop(bar);
     let finished = feed.finish(&mut batch);
     let told = tell(&mut model, &mut clock, &mut batch, &mut consumer).and_then(|_| {
         let until_ns = clock.last_tick_ns.unwrap_or_else(|| model.now_ns());

@@ -5,6 +5,7 @@ mod config;
 mod decode;
 mod doctor;
 mod exit;
+mod export;
 mod feed;
 mod flags;
 mod generate;
@@ -14,6 +15,7 @@ mod live;
 mod logging;
 mod notice;
 mod privileges;
+mod progress;
 mod record;
 mod replay;
 mod signals;
@@ -85,6 +87,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             } else {
                 read(&flags.lines.reading, pace, Printing::new(trace::Text { select }))?
             }
+        }
+        Command::Export(flags) => {
+            let pace = Pace { interval: None, duration: flags.duration };
+            read(&export::reading(&flags)?, pace, export::Exporting::new(&flags)?)?
         }
         Command::Record(flags) => return record(&flags),
         Command::Doctor(flags) => doctor(flags.json)?,

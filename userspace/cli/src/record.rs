@@ -114,6 +114,10 @@ impl Consumer for Progress {
         Ok(())
     }
 
+    fn is_on_terminal(&self) -> bool {
+        self.terminal
+    }
+
     fn end(&mut self, model: &mut Model, _until_ns: u64) -> Result<()> {
         self.clear();
         eprintln!("{}", text::summary(model, &Selection::default()));

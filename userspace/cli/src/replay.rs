@@ -116,6 +116,12 @@ impl Source for Replay {
         self.now_ns
     }
 
+    fn progress(&self) -> Option<f64> {
+        let (first_ns, last_ns) = self.capture.span_ns()?;
+        let span_ns = last_ns.checked_sub(first_ns).filter(|&ns| ns > 0)?;
+        Some((self.now_ns.saturating_sub(first_ns) as f64 / span_ns as f64).min(1.0))
+    }
+
     fn damage(&self) -> Vec<String> {
         self.capture.damage().iter().map(|damage| format!("{}: {damage}", self.path.display())).collect()
     }

@@ -45,6 +45,11 @@ pub(crate) trait Source {
         true
     }
 
+    /// How much of what was recorded has been read, from 0 to 1.
+    fn progress(&self) -> Option<f64> {
+        None
+    }
+
     /// What could not be read of what was recorded, a line each.
     fn damage(&self) -> Vec<String> {
         Vec::new()

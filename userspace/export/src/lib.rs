@@ -4,11 +4,14 @@
 //! whole distributions. Refuses: reading captures, attaching, choosing files, progress bars: it gets events and something to write to.
 
 pub mod csv;
+mod format;
 pub mod hlog;
 pub mod json;
 pub mod parquet;
 pub mod row;
 pub mod table;
+
+pub use format::{Format, Options};
 
 use dsascope_core::event::Event;
 use dsascope_core::model::Model;

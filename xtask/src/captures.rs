@@ -1,0 +1,82 @@
+//! What was recorded in a guest, replayed here: byte for byte what was seen live.
+//!
+//! Owns: the guest tests of captures, and `cargo xtask samples`. Refuses: the format, which is the capture crate's.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use dsascope_guest::protocol::PROGRAMS;
+use dsascope_guest::report::TRACER_STDOUT;
+use dsascope_guest::scenario::Scenario;
+
+use crate::binaries::{self, TRACER};
+use crate::session::Guest;
+
+/// Where the guest puts what a scenario leaves; all of it comes to the host.
+const GUEST_OUT: &str = "/tmp/scenario/out";
+const CAPTURE: &str = "run.dsc";
+
+/// Live runs, each with a capture of what it saw.
+const RUNS: [&[&str]; 4] = [
+    &["stat", "--interval", "700ms"],
+    &["stat", "--json", "--interval", "1s"],
+    &["trace", "--json"],
+    &["export", "--format", "json"],
+];
+
+/// stat, trace and export say of a capture at home what they said live in the guest while it was made.
+pub fn replay_as_seen(guest: &mut Guest) -> Result<()> {
+    let scenario = Scenario::parse(include_str!("../scenarios/demo.toml"))?;
+    let directory = tempfile::tempdir().context("cannot make a directory")?;
+    for words in RUNS {
+        let what = words.join(" ");
+        let (live, capture) = recorded(guest, &scenario, words)?;
+        let path = directory.path().join(CAPTURE);
+        fs::write(&path, &capture).with_context(|| format!("cannot write {}", path.display()))?;
+        let replayed = replay(&path, words)?;
+        ensure!(live.len() > 1000, "{what} said next to nothing live: {}", String::from_utf8_lossy(&live));
+        ensure!(replayed == live, "{what}: {}", first_difference(&live, &replayed));
+    }
+    Ok(())
+}
+
+/// Runs a scenario under dsascope, which also records it: what it said, and the capture.
+fn recorded(guest: &mut Guest, scenario: &Scenario, words: &[&str]) -> Result<(Vec<u8>, Vec<u8>)> {
+    let mut tracer = vec![format!("{PROGRAMS}/{TRACER}")];
+    tracer.extend(words.iter().map(ToString::to_string));
+    tracer.extend(["--save".into(), format!("{GUEST_OUT}/{CAPTURE}")]);
+    let mut outcome = guest.scenario(scenario, Some(&tracer))?;
+    ensure!(outcome.code == 0, "the scenario ended with {}: {}", outcome.code, outcome.said.trim());
+    let mut take =
+        |name: &str| outcome.files.remove(name).with_context(|| format!("the guest sent no {name}"));
+    Ok((take(TRACER_STDOUT)?, take(CAPTURE)?))
+}
+
+/// What dsascope says of a capture on this host, without privileges of any kind.
+fn replay(capture: &Path, words: &[&str]) -> Result<Vec<u8>> {
+    let output = Command::new(tracer()?)
+        .args(words)
+        .arg("--from")
+        .arg(capture)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run dsascope")?;
+    if !output.status.success() {
+        bail!("{}: {}: {}", words.join(" "), output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(output.stdout)
+}
+
+/// The same program as in the guest: it is static.
+fn tracer() -> Result<PathBuf> {
+    binaries::build()?.remove(TRACER).context("dsascope was not built")
+}
+
+fn first_difference(live: &[u8], replayed: &[u8]) -> String {
+    let (live, replayed) = (String::from_utf8_lossy(live), String::from_utf8_lossy(replayed));
+    let number = live.lines().zip(replayed.lines()).take_while(|(a, b)| a == b).count();
+    let line = |text: &str| text.lines().nth(number).unwrap_or("(no line)").to_owned();
+    format!("line {} differs\n  live:     {}\n  replayed: {}", number + 1, line(&live), line(&replayed))
+}
