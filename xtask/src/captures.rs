@@ -23,7 +23,7 @@ const RUNS: [&[&str]; 4] = [
     &["stat", "--interval", "700ms"],
     &["stat", "--json", "--interval", "1s"],
     &["trace", "--json"],
-    &["export", "--format", "json"],
+    &["export", "--format", "csv"],
 ];
 
 /// stat, trace and export say of a capture at home what they said live in the guest while it was made.

@@ -57,6 +57,8 @@ pub(crate) struct Exporting {
     /// `None`: stdout.
     path: Option<PathBuf>,
     on_terminal: bool,
+    /// Rows come as they happen, and somebody may read along.
+    live: bool,
 }
 
 impl Exporting {
@@ -78,8 +80,9 @@ impl Exporting {
             Box::new(BufWriter::with_capacity(OUT_BYTES, file))
         };
         let interval_ns = u64::try_from(flags.interval.as_nanos()).unwrap_or(u64::MAX);
+        let live = flags.file.is_none() && flags.reading.from.is_none();
         let exporter = format.exporter(out, Options { interval_ns })?;
-        Ok(Self { exporter, path: (!to_stdout).then(|| flags.output.clone()), on_terminal })
+        Ok(Self { exporter, path: (!to_stdout).then(|| flags.output.clone()), on_terminal, live })
     }
 
     fn place(&self) -> String {
@@ -92,6 +95,10 @@ impl Exporting {
 impl Consumer for Exporting {
     fn event(&mut self, model: &Model, event: &Event) -> Result<()> {
         self.exporter.event(model, event).with_context(|| self.place())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.live { self.exporter.flush().with_context(|| self.place()) } else { Ok(()) }
     }
 
     fn end(&mut self, model: &mut Model, _until_ns: u64) -> Result<()> {

@@ -59,8 +59,12 @@ impl Sink for Csv {
         .map_err(failed)
     }
 
-    fn finish(&mut self, _: &Model) -> Result<(), ExportError> {
+    fn flush(&mut self) -> Result<(), ExportError> {
         self.out.flush().map_err(|error| ExportError::write(FORMAT, error))
+    }
+
+    fn finish(&mut self, _: &Model) -> Result<(), ExportError> {
+        self.flush()
     }
 }
 

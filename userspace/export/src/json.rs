@@ -31,8 +31,12 @@ impl Sink for Json {
         self.out.write_all(b"\n").map_err(|error| ExportError::write(FORMAT, error))
     }
 
-    fn finish(&mut self, _: &Model) -> Result<(), ExportError> {
+    fn flush(&mut self) -> Result<(), ExportError> {
         self.out.flush().map_err(|error| ExportError::write(FORMAT, error))
+    }
+
+    fn finish(&mut self, _: &Model) -> Result<(), ExportError> {
+        self.flush()
     }
 }
 

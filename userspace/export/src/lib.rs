@@ -43,6 +43,14 @@ pub trait Exporter {
     /// The output cannot be written, or the format cannot hold the event.
     fn event(&mut self, model: &Model, event: &Event) -> Result<(), ExportError>;
 
+    /// Gives what was written so far to whoever reads along; a format that nobody can read along keeps it.
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    fn flush(&mut self) -> Result<(), ExportError> {
+        Ok(())
+    }
+
     /// After the last event: writes what is still held, and ends the file. Called once.
     ///
     /// # Errors

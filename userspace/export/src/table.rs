@@ -12,6 +12,14 @@ pub trait Sink {
     /// The output cannot be written.
     fn row(&mut self, row: &Row<'_>) -> Result<(), ExportError>;
 
+    /// See [`Exporter::flush`].
+    ///
+    /// # Errors
+    /// The output cannot be written.
+    fn flush(&mut self) -> Result<(), ExportError> {
+        Ok(())
+    }
+
     /// Ends the file; the rows of the ledger have been taken.
     ///
     /// # Errors
@@ -38,6 +46,10 @@ impl<S: Sink> Exporter for Table<S> {
             Some(row) => self.sink.row(&row),
             None => Ok(()),
         }
+    }
+
+    fn flush(&mut self) -> Result<(), ExportError> {
+        self.sink.flush()
     }
 
     fn finish(&mut self, model: &mut Model) -> Result<(), ExportError> {
