@@ -11,8 +11,10 @@ use dsascope_guest::protocol::PROGRAMS;
 use dsascope_guest::report::TRACER_STDOUT;
 use dsascope_guest::scenario::Scenario;
 
-use crate::binaries::{self, TRACER};
-use crate::session::Guest;
+use crate::binaries::{self, TRACER, workspace};
+use crate::progress::say;
+use crate::session::{Guest, Settings};
+use crate::version::SUPPORTED;
 
 /// Where the guest puts what a scenario leaves; all of it comes to the host.
 const GUEST_OUT: &str = "/tmp/scenario/out";
@@ -79,4 +81,26 @@ fn first_difference(live: &[u8], replayed: &[u8]) -> String {
     let number = live.lines().zip(replayed.lines()).take_while(|(a, b)| a == b).count();
     let line = |text: &str| text.lines().nth(number).unwrap_or("(no line)").to_owned();
     format!("line {} differs\n  live:     {}\n  replayed: {}", number + 1, line(&live), line(&replayed))
+}
+
+/// The captures of samples/, each of a scenario of that name.
+const SAMPLES: [(&str, &str); 3] = [
+    ("calm", include_str!("../samples/calm.toml")),
+    ("storm", include_str!("../samples/storm.toml")),
+    ("batch", include_str!("../samples/batch.toml")),
+];
+
+/// Makes samples/ anew, in one boot of the newest supported kernel.
+pub fn samples() -> Result<u8> {
+    let mut guest = Guest::boot(&Settings { cpus: 4, ..Settings::with_kernel(SUPPORTED[0]) })?;
+    for (name, text) in SAMPLES {
+        let scenario = Scenario::parse(text).with_context(|| format!("xtask/samples/{name}.toml"))?;
+        let (said, capture) = recorded(&mut guest, &scenario, &["stat"])?;
+        let path = workspace().join("samples").join(format!("{name}.dsc"));
+        fs::write(&path, &capture).with_context(|| format!("cannot write {}", path.display()))?;
+        let last = String::from_utf8_lossy(&said).trim_end().lines().last().unwrap_or_default().to_owned();
+        say(format!("{name}: {} bytes; {last}", capture.len()));
+    }
+    guest.shutdown(None)?;
+    Ok(0)
 }
