@@ -52,7 +52,7 @@ fn record(bencher: Bencher<'_, '_>) {
 fn replay(mut tell: impl FnMut(&Event)) {
     let mut capture = Capture::open(Cursor::new(&CAPTURE[..])).expect("a capture");
     while let Some(event) = capture.next_event().expect("a slice can be read") {
-        tell(&event);
+        tell(event);
     }
 }
 

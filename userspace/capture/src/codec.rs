@@ -258,6 +258,8 @@ impl State {
             self.start(c, &mut start_ns);
             f.times.interrupt_ns = NonZeroU64::new(start_ns);
             before = start_ns;
+        } else {
+            f.times.interrupt_ns = None;
         }
         for (bit, column, time) in [
             (Shape::QUEUED, Column::Queued, &mut f.times.queued_ns),
@@ -270,12 +272,16 @@ impl State {
                 c.near(column as usize, before, &mut ns);
                 *time = NonZeroU64::new(ns);
                 before = ns;
+            } else {
+                *time = None;
             }
         }
         if shape.has(Shape::DONE) {
             let mut ns = f.times.done_ns.map_or(0, NonZeroU64::get);
             c.near(Column::Done as usize, self.at_ns, &mut ns);
             f.times.done_ns = NonZeroU64::new(ns);
+        } else {
+            f.times.done_ns = None;
         }
 
         let mut qwords = f.entry.qwords;
@@ -567,12 +573,14 @@ const BLANK: Fault = Fault {
 };
 
 /// A payload being read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Decoder {
     columns: Reading,
     state: State,
     left: u32,
     text: Vec<u8>,
+    /// The last event: a fault is large, and read in place.
+    event: Event,
 }
 
 /// A block that says it has more was made by no writer, and would take more memory than it is worth.
@@ -582,6 +590,18 @@ const _: () = assert!(MOST_EVENTS >= crate::block::MOST_EVENTS);
 /// A payload that no writer made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self {
+            columns: Reading::default(),
+            state: State::default(),
+            left: 0,
+            text: Vec::new(),
+            event: Event::Fault(BLANK),
+        }
+    }
+}
 
 impl Decoder {
     pub(crate) fn load(&mut self, payload: &[u8], events: u32) -> Result<(), Malformed> {
@@ -603,47 +623,58 @@ impl Decoder {
         self.left
     }
 
-    /// The next event; after an error the rest of the payload cannot be read.
-    pub(crate) fn next(&mut self) -> Option<Result<Event, Malformed>> {
-        self.left = self.left.checked_sub(1)?;
+    /// Nothing more is to come.
+    pub(crate) const fn give_up(&mut self) {
+        self.left = 0;
+    }
+
+    /// Reads the next event; after an error the rest of the payload cannot be read. False: there is none.
+    pub(crate) fn advance(&mut self) -> Result<bool, Malformed> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(false) };
+        self.left = left;
         let (c, state) = (&mut self.columns, &mut self.state);
         let mut kind = 0;
         c.value(Column::Kind as usize, &mut kind);
-        let event = match kind {
+        match kind {
             code::FAULT => {
-                let mut fault = BLANK;
-                state.fault(c, &mut fault);
-                Event::Fault(fault)
+                if !matches!(self.event, Event::Fault(_)) {
+                    self.event = Event::Fault(BLANK);
+                }
+                if let Event::Fault(fault) = &mut self.event {
+                    state.fault(c, fault);
+                }
             }
             code::INTERRUPT => {
                 let device = DeviceId::new(DeviceKind::Unknown, 0);
                 let mut interrupt =
                     Interrupt { at_ns: 0, cpu: 0, device, start_ns: 0, end_ns: 0, entries: 0, swerror: None };
                 state.interrupt(c, &mut interrupt);
-                Event::Interrupt(interrupt)
+                self.event = Event::Interrupt(interrupt);
             }
             code::PAGE_REQUEST => {
                 let device = DeviceId::new(DeviceKind::Unknown, 0);
                 let mut request =
                     PageRequest { at_ns: 0, cpu: 0, device, pasid: None, group: 0, code: 0, request: None };
                 state.page_request(c, &mut request);
-                Event::PageRequest(request)
+                self.event = Event::PageRequest(request);
             }
             code::TICK => {
                 let mut now_ns = 0;
                 state.at(c, &mut now_ns);
-                Event::Tick { now_ns }
+                self.event = Event::Tick { now_ns };
             }
             code::JSON => {
                 c.bytes(Column::TextLength as usize, &mut self.text);
-                match serde_json::from_slice(&self.text) {
-                    Ok(event) => event,
-                    Err(_) => return Some(Err(Malformed)),
-                }
+                self.event = serde_json::from_slice(&self.text).map_err(|_| Malformed)?;
             }
-            _ => return Some(Err(Malformed)),
-        };
-        Some(if c.is_wrong() { Err(Malformed) } else { Ok(event) })
+            _ => return Err(Malformed),
+        }
+        if c.is_wrong() { Err(Malformed) } else { Ok(true) }
+    }
+
+    /// What [`Self::advance`] read.
+    pub(crate) const fn event(&self) -> &Event {
+        &self.event
     }
 }
 

@@ -105,7 +105,8 @@ pub struct Capture<R> {
     next: usize,
     expected: (u64, u64),
     decoder: Decoder,
-    skip: u32,
+    /// The last event that is in no block.
+    own: Event,
     now_ns: u64,
     told: Told,
     stored: Vec<u8>,
@@ -159,7 +160,7 @@ impl<R: Read + Seek> Capture<R> {
             next: 0,
             expected: (0, 0),
             decoder: Decoder::default(),
-            skip: 0,
+            own: Event::Tick { now_ns: 0 },
             now_ns: 0,
             told: Told::default(),
             stored: Vec::new(),
@@ -219,8 +220,8 @@ impl<R: Read + Seek> Capture<R> {
     /// Back to the first event. Damage is told again.
     pub fn rewind(&mut self) {
         self.damage.retain(|damage| damage.what == DamageKind::Preamble);
-        (self.next, self.now_ns, self.skip, self.told) = (0, 0, 0, Told::default());
-        self.decoder = Decoder::default();
+        (self.next, self.now_ns, self.told) = (0, 0, Told::default());
+        self.decoder.give_up();
         self.expected = self.begins;
     }
 
@@ -228,7 +229,7 @@ impl<R: Read + Seek> Capture<R> {
     ///
     /// # Errors
     /// The file itself cannot be read.
-    pub fn next_event(&mut self) -> Result<Option<Event>, ReadError> {
+    pub fn next_event(&mut self) -> Result<Option<&Event>, ReadError> {
         if !self.told.session {
             self.told.session = true;
             self.now_ns = self.meta.session.started_ns;
@@ -236,26 +237,28 @@ impl<R: Read + Seek> Capture<R> {
                 let at_ns = self.places.first().map_or(self.now_ns, |place| place.header.first_ns());
                 self.told.hole = Some(Hole { at_ns, what: HoleKind::CaptureBegins, count: self.begins.0 });
             }
-            return Ok(Some(Event::Session(Box::new(self.meta.session.clone()))));
+            self.own = Event::Session(Box::new(self.meta.session.clone()));
+            return Ok(Some(&self.own));
         }
         loop {
             if let Some(hole) = self.told.hole.take() {
-                return Ok(Some(Event::Hole(hole)));
+                self.own = Event::Hole(hole);
+                return Ok(Some(&self.own));
             }
-            match self.decoder.next() {
-                Some(Ok(event)) => {
-                    self.now_ns = self.now_ns.max(event.at_ns());
-                    return Ok(Some(event));
-                }
-                Some(Err(_)) => self.give_up_block(),
-                None if self.next < self.places.len() => self.next_block()?,
-                None if !self.told.end => {
+            match self.decoder.advance() {
+                Ok(true) => break,
+                Err(_) => self.give_up_block(),
+                Ok(false) if self.next < self.places.len() => self.next_block()?,
+                Ok(false) if !self.told.end => {
                     self.told.end = true;
                     self.end();
                 }
-                None => return Ok(None),
+                Ok(false) => return Ok(None),
             }
         }
+        let event = self.decoder.event();
+        self.now_ns = self.now_ns.max(event.at_ns());
+        Ok(Some(event))
     }
 
     /// What is left of the block is not to be had.
@@ -264,7 +267,7 @@ impl<R: Read + Seek> Capture<R> {
         let missing = u64::from(self.decoder.left()) + 1;
         let bytes = u64::from(place.header.stored_bytes.get());
         let offset = place.offset;
-        self.decoder = Decoder::default();
+        self.decoder.give_up();
         self.damaged(offset, bytes, DamageKind::Malformed, Some((missing, 0)));
     }
 

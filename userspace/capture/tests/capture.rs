@@ -33,7 +33,7 @@ fn all(bytes: &[u8]) -> (Vec<Event>, Vec<String>) {
     let mut capture = Capture::open(Cursor::new(bytes)).expect("a capture");
     let mut events = Vec::new();
     while let Some(event) = capture.next_event().expect("readable") {
-        events.push(event);
+        events.push(event.clone());
     }
     let damage = capture.damage().iter().map(ToString::to_string).collect();
     (events, damage)

@@ -47,7 +47,7 @@ fn read(bytes: &[u8]) -> Option<(Vec<Event>, bool)> {
     };
     let mut events = Vec::new();
     while let Some(event) = capture.next_event().expect("a slice can be read") {
-        events.push(event);
+        events.push(event.clone());
     }
     Some((events, !capture.damage().is_empty()))
 }

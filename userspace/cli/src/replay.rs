@@ -87,7 +87,7 @@ impl Source for Replay {
         let from = out.len();
         while out.len() - from < BATCH {
             if self.held.is_none() {
-                self.held = self.capture.next_event()?;
+                self.held = self.capture.next_event()?.cloned();
             }
             let Some(at_ns) = self.held.as_ref().map(Event::at_ns) else {
                 self.ended = true;

@@ -94,9 +94,10 @@ proptest! {
             encoder.take(&mut payload);
             decoder.load(&payload, events.len() as u32).unwrap();
             for event in events {
-                prop_assert_eq!(&decoder.next().unwrap().unwrap(), event);
+                prop_assert_eq!(decoder.advance(), Ok(true));
+                prop_assert_eq!(decoder.event(), event);
             }
-            prop_assert_eq!(decoder.next(), None);
+            prop_assert_eq!(decoder.advance(), Ok(false));
         }
     }
 
@@ -104,7 +105,7 @@ proptest! {
     fn any_payload_gives_events_or_an_error(payload in prop::collection::vec(any::<u8>(), 0..600), events in 0u32..40) {
         let mut decoder = Decoder::default();
         if decoder.load(&payload, events).is_ok() {
-            while let Some(Ok(_)) = decoder.next() {}
+            while decoder.advance() == Ok(true) {}
         }
     }
 
@@ -123,7 +124,7 @@ proptest! {
         }
         let mut decoder = Decoder::default();
         if decoder.load(&payload, events.len() as u32).is_ok() {
-            while let Some(Ok(_)) = decoder.next() {}
+            while decoder.advance() == Ok(true) {}
         }
     }
 }
