@@ -39,6 +39,10 @@ pub fn replay_as_seen(guest: &mut Guest) -> Result<()> {
         fs::write(&path, &capture).with_context(|| format!("cannot write {}", path.display()))?;
         let replayed = replay(&path, words)?;
         ensure!(live.len() > 1000, "{what} said next to nothing live: {}", String::from_utf8_lossy(&live));
+        if words.contains(&"stat") {
+            let tables = String::from_utf8_lossy(&live).matches("key-value-store").count();
+            ensure!(tables >= 4, "{what} told of {tables} intervals");
+        }
         ensure!(replayed == live, "{what}: {}", first_difference(&live, &replayed));
     }
     Ok(())

@@ -217,6 +217,31 @@ impl<R: Read + Seek> Capture<R> {
         })
     }
 
+    /// When the fault with the longest service was told; `None` when there is none, or its block cannot be read. What is being read
+    /// goes on as it was.
+    ///
+    /// # Errors
+    /// The file itself cannot be read.
+    pub fn worst(&mut self) -> Result<Option<u64>, ReadError> {
+        let Some(place) = self.places.iter().max_by_key(|place| place.header.worst_ns()).copied() else {
+            return Ok(None);
+        };
+        let mut decoder = Decoder::default();
+        let (worst, events) = (place.header.worst_event.get(), place.header.events());
+        if place.header.worst_ns() == 0
+            || !self.read_payload(&place)?
+            || decoder.load(&self.raw, events).is_err()
+        {
+            return Ok(None);
+        }
+        for _ in 0..=worst {
+            if decoder.advance() != Ok(true) {
+                return Ok(None);
+            }
+        }
+        Ok(matches!(decoder.event(), Event::Fault(_)).then(|| decoder.event().at_ns()))
+    }
+
     /// Back to the first event. Damage is told again.
     pub fn rewind(&mut self) {
         self.damage.retain(|damage| damage.what == DamageKind::Preamble);

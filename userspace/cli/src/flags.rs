@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::replay::Speed;
 use crate::{exit::Code, units};
 
 const ABOUT: &str = "Live tracing and fault analytics for Intel DSA and IAA";
@@ -201,6 +202,23 @@ pub(crate) struct Reading {
     pub common: Common,
 }
 
+/// The last events, kept in memory until they are asked for.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Flight recorder")]
+pub(crate) struct Flight {
+    /// Keep the last BYTES of events in memory, and write nothing before a trigger
+    #[arg(long, value_parser = units::bytes, value_name = "BYTES")]
+    pub ring: Option<u64>,
+
+    /// Keep what happened in the last DURATION
+    #[arg(long, value_parser = units::duration, value_name = "DURATION")]
+    pub last: Option<Duration>,
+
+    /// Go on saving for so long after a trigger
+    #[arg(long, value_parser = units::duration, value_name = "DURATION", default_value = "5s")]
+    pub after: Duration,
+}
+
 /// Where a recording goes.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Record {
@@ -224,23 +242,8 @@ pub(crate) struct Record {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=9999))]
     pub keep: Option<u32>,
 
-    /// Flight recorder: keep the last BYTES of events in memory, write nothing before a trigger
-    #[arg(long, value_parser = units::bytes, value_name = "BYTES", help_heading = "Flight recorder")]
-    pub ring: Option<u64>,
-
-    /// Flight recorder: keep what happened in the last DURATION
-    #[arg(long, value_parser = units::duration, value_name = "DURATION", help_heading = "Flight recorder")]
-    pub last: Option<Duration>,
-
-    /// Go on saving for so long after a trigger
-    #[arg(
-        long,
-        value_parser = units::duration,
-        value_name = "DURATION",
-        default_value = "5s",
-        help_heading = "Flight recorder"
-    )]
-    pub after: Duration,
+    #[command(flatten)]
+    pub flight: Flight,
 
     /// Record what another capture holds, to cut it (--for, --max-size) or to make one of JSON Lines
     #[arg(long, value_name = "FILE", conflicts_with = "command", help_heading = "Input")]
@@ -277,8 +280,15 @@ pub(crate) struct Live {
     #[arg(long)]
     pub ascii: bool,
 
+    /// Play a capture (--from) so many times as fast as it happened: 0.1 to 1000, or `max`
+    #[arg(long, default_value = "1", value_parser = units::speed, value_name = "SPEED", help_heading = "Input")]
+    pub speed: Speed,
+
     #[command(flatten)]
     pub reading: Reading,
+
+    #[command(flatten)]
+    pub flight: Flight,
 }
 
 #[derive(Args, Clone, Debug)]

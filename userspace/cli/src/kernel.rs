@@ -93,6 +93,10 @@ impl Source for Kernel {
     fn now_ns(&self) -> u64 {
         now_ns()
     }
+
+    fn is_recorded(&self) -> bool {
+        false
+    }
 }
 
 /// The next step and the exit code for what kept the probes from attaching.

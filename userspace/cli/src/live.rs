@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crossterm::event::EventStream;
 use dsascope_capture::Recorder;
 use dsascope_core::event::Event;
-use dsascope_tui::{Actions, App, Input, Theme, layout, theme::Glyphs, view};
+use dsascope_tui::{Actions, App, Ask, Input, Theme, layout, theme::Glyphs, view};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use tokio::time::{Instant, sleep_until};
@@ -18,6 +18,7 @@ use crate::exit::Failure;
 use crate::feed::{Feed, Pace};
 use crate::flags::Live;
 use crate::notice;
+use crate::replay::{Replay, Speed};
 use crate::signals::{Asked, Signals, stop};
 use crate::source::{Next, Source};
 use crate::terminal::{self, Guard};
@@ -37,9 +38,13 @@ pub(crate) fn check() -> Result<(), Failure> {
 
 /// Runs until it is told to quit. Returns the line that says what was seen.
 pub(crate) async fn run<S: Source>(source: S, recorder: Option<Recorder>, flags: &Live) -> Result<String> {
+    let can_save = flags.reading.save.is_none() && recorder.is_some();
     let mut feed = Feed::new(source, Pace::default(), recorder);
     let (width, height) = crossterm::terminal::size().unwrap_or((0, 0));
     let mut app = App::new(theme(flags.ascii), width, height, &flags.filter);
+    if can_save {
+        let _ = app.update(Input::Recorder);
+    }
     // Before the thread that reads keys starts, so that a signal at any moment finds its handler.
     let mut signals = Signals::with_suspend().context("watch signals")?;
     let mut guard = Guard::enter().context("take the terminal")?;
@@ -47,7 +52,9 @@ pub(crate) async fn run<S: Source>(source: S, recorder: Option<Recorder>, flags:
     let mut keys = EventStream::new();
     let mut batch = Vec::new();
     let mut ended = false;
-    let mut asked = Actions { redraw: true, quit: false };
+    // On the way to the fault with the longest service.
+    let mut show_worst = false;
+    let mut asked = Actions { redraw: true, ..Actions::default() };
     let mut drawn = Instant::now() - FRAME;
     while !asked.quit {
         if asked.redraw && drawn.elapsed() >= FRAME {
@@ -81,10 +88,25 @@ pub(crate) async fn run<S: Source>(source: S, recorder: Option<Recorder>, flags:
                 inputs.extend(batch.drain(..).map(event_input));
             }
         }
+        inputs.extend(feed.notices().map(|notice| Input::Notice(notice::text(&notice))));
+        inputs.extend(feed.source().player().map(|player| Input::Replay(Box::new(place(player)))));
         for input in inputs {
-            let Actions { redraw, quit } = app.update(input);
+            let Actions { redraw, quit, ask } = app.update(input);
             asked.redraw |= redraw;
             asked.quit |= quit;
+            if ask == Some(Ask::Save) {
+                feed.save("a key in the live view");
+            } else if let (Some(ask), Some(player)) = (ask, feed.source().player()) {
+                show_worst = play(ask, player, &mut app)?;
+                asked.redraw = true;
+            }
+        }
+        if let Some(player) = feed.source().player() {
+            ended = player.is_ended();
+            if show_worst && !player.is_seeking() {
+                show_worst = false;
+                asked.redraw |= app.update(Input::ShowNewest).redraw;
+            }
         }
     }
     drop(screen);
@@ -97,6 +119,75 @@ pub(crate) async fn run<S: Source>(source: S, recorder: Option<Recorder>, flags:
     finished?;
     notice::damage(&feed.source().damage());
     Ok(text::summary(app.model(), &Selection::default()))
+}
+
+/// Does what was asked of a capture. True: when it is where it is going, the newest fault is to be shown.
+fn play(ask: Ask, player: &mut Replay, app: &mut App) -> Result<bool> {
+    let speed = match player.speed() {
+        Speed::Times(times) => Some(times),
+        Speed::Max => None,
+    };
+    let seek = |player: &mut Replay, app: &mut App, at_ns: u64| {
+        if player.seek(at_ns) {
+            let _ = app.update(Input::Restart);
+        }
+    };
+    match ask {
+        Ask::Pause => {
+            let paused = !player.is_paused();
+            player.pause(paused);
+        }
+        Ask::Slower | Ask::Faster => {
+            player.set_speed(ask.speed(speed).map_or(Speed::Max, Speed::Times));
+        }
+        Ask::NextFault | Ask::NextBatch => {
+            player.pause(true);
+            while let Some(event) = player.step()? {
+                let is_fault = matches!(event, Event::Fault(_));
+                let _ = app.update(event_input(event));
+                let reached = match ask {
+                    Ask::NextFault => is_fault,
+                    _ => !app.model().batches().just_ended().is_empty(),
+                };
+                if reached {
+                    break;
+                }
+            }
+        }
+        Ask::Seek(seconds) => {
+            let step_ns = u64::from(seconds.unsigned_abs()) * 1_000_000_000;
+            let now_ns = player.now_ns();
+            let at_ns = if seconds < 0 { now_ns.saturating_sub(step_ns) } else { now_ns + step_ns };
+            let at_ns = at_ns.clamp(player.started_ns(), player.end_ns().max(player.started_ns()));
+            seek(player, app, at_ns);
+        }
+        Ask::Start => seek(player, app, player.started_ns()),
+        Ask::End => seek(player, app, u64::MAX),
+        Ask::Worst => {
+            if let Some(at_ns) = player.worst()? {
+                player.pause(true);
+                seek(player, app, at_ns);
+                return Ok(true);
+            }
+        }
+        Ask::Save => {}
+    }
+    Ok(false)
+}
+
+fn place(player: &Replay) -> dsascope_tui::Replay {
+    let since = |at_ns: u64| at_ns.saturating_sub(player.started_ns());
+    dsascope_tui::Replay {
+        name: player.name(),
+        at_ns: since(player.now_ns()),
+        end_ns: since(player.end_ns()),
+        speed: match player.speed() {
+            Speed::Times(times) => Some(times),
+            Speed::Max => None,
+        },
+        paused: player.is_paused(),
+        seeking: player.is_seeking(),
+    }
 }
 
 fn new_screen() -> Result<Screen> {

@@ -59,8 +59,13 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<ExitCode> {
     let code = match cli.command.unwrap_or(Command::Live(cli.live)) {
         Command::Live(flags) => {
-            let input = Input::reading(&flags.reading, Speed::Times(1.0))?;
+            let mut input = Input::reading(&flags.reading, flags.speed)?;
             live::check()?;
+            if input.from.is_none() && input.save.is_none() {
+                let (plan, wanted) = record::beside_live(&flags.flight)?;
+                // What nobody asked for is no reason not to start.
+                input.save = (wanted || recorder_fits(&plan)).then_some(plan);
+            }
             let summary = input.open(&[], async |opened| match opened.source {
                 AnySource::Kernel(source) => live::run(*source, opened.recorder, &flags).await,
                 AnySource::Replay(source) => live::run(*source, opened.recorder, &flags).await,
@@ -208,6 +213,13 @@ impl Opened {
             AnySource::Text(source) => lines::run(*source, recorder, command, pace, consumer).await,
         }
     }
+}
+
+/// Whether files can be made where a flight recorder would save them.
+fn recorder_fits(plan: &Plan) -> bool {
+    // SAFETY: access(2) with a NUL-terminated path that lives through the call.
+    std::ffi::CString::new(plan.directory().as_os_str().as_encoded_bytes())
+        .is_ok_and(|path| unsafe { libc::access(path.as_ptr(), libc::W_OK) } == 0)
 }
 
 /// Starts a recorder whose files belong to whoever owns their directory.

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 
 use crate::config::Selection;
 use crate::exit::{Code, Failure};
-use crate::flags::Record;
+use crate::flags::{Flight, Record};
 use crate::lines::Consumer;
 use crate::text;
 
@@ -22,25 +22,44 @@ use crate::text;
 pub(crate) const PROGRESS: Duration = Duration::from_secs(1);
 /// What the flight recorder keeps at most when only a time is given.
 const RING_BYTES: u64 = 64 << 20;
+/// What the live view keeps, for whoever sees something and wants it saved.
+const LIVE_RING_BYTES: u64 = 8 << 20;
 /// A file smaller than this holds nothing but its header.
 const LEAST_FILE_BYTES: u64 = 64 << 10;
 
-pub(crate) fn plan(flags: &Record) -> Result<Plan, Failure> {
+/// The flight recorder, when it is asked for.
+pub(crate) fn flight(flags: &Flight, keep: Option<u32>) -> Result<Option<Mode>, Failure> {
     let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    if let Some(bytes) = flags.max_size.or(flags.ring).filter(|&bytes| bytes < LEAST_FILE_BYTES) {
-        return Err(Failure::new(
-            Code::Usage,
-            format!("{bytes} bytes are too few for a capture"),
-            "give --max-size or --ring 64KiB or more",
-        ));
+    if flags.ring.is_none() && flags.last.is_none() {
+        return Ok(None);
     }
-    let mode = if flags.ring.is_some() || flags.last.is_some() {
-        Mode::Flight {
-            ring_bytes: flags.ring.unwrap_or(RING_BYTES),
-            last_ns: flags.last.map(ns),
-            after_ns: ns(flags.after),
-            keep: flags.keep,
-        }
+    let ring_bytes = flags.ring.unwrap_or(RING_BYTES);
+    enough(ring_bytes)?;
+    Ok(Some(Mode::Flight { ring_bytes, last_ns: flags.last.map(ns), after_ns: ns(flags.after), keep }))
+}
+
+/// The flight recorder that the live view has unless it is told of another: small, and saved where it runs.
+pub(crate) fn beside_live(flags: &Flight) -> Result<(Plan, bool), Failure> {
+    let asked = flight(flags, None)?;
+    let wanted = asked.is_some();
+    let after_ns = u64::try_from(flags.after.as_nanos()).unwrap_or(u64::MAX);
+    let small = Mode::Flight { ring_bytes: LIVE_RING_BYTES, last_ns: None, after_ns, keep: None };
+    let mode = asked.unwrap_or(small);
+    Ok((Plan { path: "dsascope.dsc".into(), replace: false, command: Vec::new(), mode }, wanted))
+}
+
+fn enough(bytes: u64) -> Result<(), Failure> {
+    if bytes >= LEAST_FILE_BYTES {
+        return Ok(());
+    }
+    let what = format!("{bytes} bytes are too few for a capture");
+    Err(Failure::new(Code::Usage, what, "give --max-size or --ring 64KiB or more"))
+}
+
+pub(crate) fn plan(flags: &Record) -> Result<Plan, Failure> {
+    flags.max_size.map_or(Ok(()), enough)?;
+    let mode = if let Some(mode) = flight(&flags.flight, flags.keep)? {
+        mode
     } else if flags.keep.is_some() && flags.max_size.is_none() {
         return Err(Failure::new(
             Code::Usage,

@@ -35,6 +35,9 @@ pub(crate) struct Replay {
     held: Option<Event>,
     now_ns: u64,
     ended: bool,
+    paused: bool,
+    /// Where to go as fast as can be.
+    target_ns: Option<u64>,
 }
 
 impl Replay {
@@ -53,7 +56,17 @@ impl Replay {
             failed(&error, next)
         })?;
         let now_ns = capture.meta().session.started_ns;
-        Ok(Self { path: path.into(), capture, speed, anchor: None, held: None, now_ns, ended: false })
+        Ok(Self {
+            path: path.into(),
+            capture,
+            speed,
+            anchor: None,
+            held: None,
+            now_ns,
+            ended: false,
+            paused: false,
+            target_ns: None,
+        })
     }
 
     /// Whether `path` begins as a capture does; what cannot be read is left to whoever opens it.
@@ -64,8 +77,84 @@ impl Replay {
             && !(start[0] == b'{' || start[0].is_ascii_whitespace())
     }
 
+    /// The next event, whenever it is due.
+    pub(crate) fn step(&mut self) -> Result<Option<Event>> {
+        self.fill()?;
+        let event = self.held.take();
+        self.now_ns = self.now_ns.max(event.as_ref().map_or(0, Event::at_ns));
+        self.ended = event.is_none();
+        self.anchor = None;
+        Ok(event)
+    }
+
+    pub(crate) fn pause(&mut self, paused: bool) {
+        (self.paused, self.anchor) = (paused, None);
+    }
+
+    pub(crate) fn set_speed(&mut self, speed: Speed) {
+        (self.speed, self.anchor) = (speed, None);
+    }
+
+    /// Goes to `at_ns` of the stream. True: from the beginning again, so that what was told so far is to be forgotten.
+    pub(crate) fn seek(&mut self, at_ns: u64) -> bool {
+        let back = at_ns < self.now_ns;
+        if back {
+            self.capture.rewind();
+            self.held = None;
+            self.now_ns = self.started_ns();
+            self.ended = false;
+        }
+        (self.target_ns, self.anchor) = (Some(at_ns), None);
+        back
+    }
+
+    /// When the fault with the longest service was told, as far as blocks can be read.
+    pub(crate) fn worst(&mut self) -> Result<Option<u64>> {
+        Ok(self.capture.worst()?)
+    }
+
+    pub(crate) const fn speed(&self) -> Speed {
+        self.speed
+    }
+
+    pub(crate) const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    pub(crate) const fn is_seeking(&self) -> bool {
+        self.target_ns.is_some()
+    }
+
+    pub(crate) const fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    pub(crate) fn started_ns(&self) -> u64 {
+        self.capture.meta().session.started_ns
+    }
+
+    /// Time of the last event.
+    pub(crate) fn end_ns(&self) -> u64 {
+        self.capture.span_ns().map_or_else(|| self.started_ns(), |(_, last_ns)| last_ns)
+    }
+
+    /// The file's name, without its directory.
+    pub(crate) fn name(&self) -> String {
+        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        if self.held.is_none() {
+            self.held = self.capture.next_event()?.cloned();
+        }
+        Ok(())
+    }
+
     /// When `at_ns` of the stream is due.
     fn due(&mut self, at_ns: u64) -> Option<Instant> {
+        if self.is_seeking() {
+            return None;
+        }
         let Speed::Times(speed) = self.speed else { return None };
         let now_ns = self.now_ns;
         let (from_ns, then) = *self.anchor.get_or_insert_with(|| (now_ns, Instant::now()));
@@ -76,23 +165,27 @@ impl Replay {
 
 impl Source for Replay {
     async fn next_batch(&mut self, out: &mut Vec<Event>) -> Result<Next> {
-        if self.ended {
-            // The end was told: nothing happens any more.
+        if self.ended || (self.paused && !self.is_seeking()) {
+            // Until something else is asked for, nothing happens.
             std::future::pending::<()>().await;
         }
-        if self.speed == Speed::Max {
+        if self.speed == Speed::Max || self.is_seeking() {
             // Keys and signals get their turn between batches.
             tokio::task::yield_now().await;
         }
         let from = out.len();
         while out.len() - from < BATCH {
-            if self.held.is_none() {
-                self.held = self.capture.next_event()?.cloned();
-            }
+            self.fill()?;
             let Some(at_ns) = self.held.as_ref().map(Event::at_ns) else {
-                self.ended = true;
+                (self.ended, self.target_ns) = (true, None);
                 return Ok(Next::End);
             };
+            if self.target_ns.is_some_and(|target_ns| at_ns > target_ns) {
+                self.target_ns = None;
+                if self.paused {
+                    break;
+                }
+            }
             if let Some(due) = self.due(at_ns)
                 && due > Instant::now()
             {
@@ -105,6 +198,14 @@ impl Source for Replay {
             out.extend(self.held.take());
         }
         Ok(Next::More)
+    }
+
+    fn is_recorded(&self) -> bool {
+        true
+    }
+
+    fn player(&mut self) -> Option<&mut Replay> {
+        Some(self)
     }
 
     fn finish(&mut self, _out: &mut Vec<Event>) -> Result<()> {

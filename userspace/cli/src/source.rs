@@ -9,6 +9,7 @@ use dsascope_core::event::{Event, Snapshot};
 use dsascope_core::json::Line;
 
 use crate::exit::{Code, Failure};
+use crate::replay::Replay;
 
 /// Events handed over at once at most, so that keys and drawing get their turn.
 pub(crate) const BATCH: usize = 4096;
@@ -41,8 +42,11 @@ pub(crate) trait Source {
     fn now_ns(&self) -> u64;
 
     /// The stream has its own ticks and totals, and happened some time else.
-    fn is_recorded(&self) -> bool {
-        true
+    fn is_recorded(&self) -> bool;
+
+    /// Where it can be played faster, slower and from another place.
+    fn player(&mut self) -> Option<&mut Replay> {
+        None
     }
 
     /// How much of what was recorded has been read, from 0 to 1.
@@ -133,5 +137,9 @@ impl Source for EventFile {
 
     fn now_ns(&self) -> u64 {
         self.now_ns
+    }
+
+    fn is_recorded(&self) -> bool {
+        true
     }
 }

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::replay::Speed;
+
 /// Parses `<number><ms|s|m|h>`; a bare number is seconds. Zero is refused.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split(text)?;
@@ -32,6 +34,17 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
         _ => return Err(format!("`{text}`: use bytes, KiB or MiB, such as 65536, 64KiB or 4MiB")),
     };
     number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}`: too large"))
+}
+
+/// Parses how fast a capture is played: a number from 0.1 to 1000, or `max`.
+pub(crate) fn speed(text: &str) -> Result<Speed, String> {
+    match text.trim() {
+        "max" => Ok(Speed::Max),
+        number => match number.trim_end_matches('x').parse::<f64>() {
+            Ok(times) if (0.1..=1000.0).contains(&times) => Ok(Speed::Times(times)),
+            _ => Err(format!("`{text}`: use a number from 0.1 to 1000, or max")),
+        },
+    }
 }
 
 fn split(text: &str) -> Result<(u64, &str), String> {
@@ -74,6 +87,16 @@ mod tests {
         for bad in ["", "s", "1.5s", "-1s", "3 weeks", "0", "99999999999999999999s", "18446744073709551615h"]
         {
             assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn speeds() {
+        assert_eq!(speed("max"), Ok(Speed::Max));
+        assert_eq!(speed("0.5"), Ok(Speed::Times(0.5)));
+        assert_eq!(speed("10x"), Ok(Speed::Times(10.0)));
+        for bad in ["", "0", "0.01", "NaN", "inf", "-1", "fast"] {
+            assert!(speed(bad).is_err(), "{bad}");
         }
     }
 

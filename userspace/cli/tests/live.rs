@@ -247,3 +247,53 @@ fn an_error_on_the_way_gives_the_terminal_back_and_is_readable() {
     assert_eq!(status.code(), Some(1));
     assert!(screen.contains(":1: key must be") && screen.contains("next: "), "{screen}");
 }
+
+/// A copy of a capture of samples/.
+fn sample(name: &str) -> tempfile::NamedTempFile {
+    let capture = tempfile::NamedTempFile::new().expect("a temporary file");
+    let path = format!("{}/../../samples/{name}.dsc", env!("CARGO_MANIFEST_DIR"));
+    std::fs::copy(path, capture.path()).expect("the sample");
+    capture
+}
+
+#[test]
+fn a_capture_is_played_stepped_and_sought() {
+    let mut live = Live::start_on(sample("storm"), 120, 30, &["--speed", "max"]);
+    live.wait("the end", |contents| contents.contains("4.12K faults") || contents.contains("total 4"));
+    live.wait_for("4120");
+    // Back to the beginning, held, and a fault at a time.
+    live.press("p0");
+    live.wait_for("PAUSED");
+    live.wait("nothing counted", |contents| contents.contains("total 0 faults"));
+    live.press("n");
+    live.wait_for("total 1 faults");
+    live.press("nn");
+    live.wait_for("total 3 faults");
+    live.press("w");
+    live.wait_for("event-log entry");
+    live.press("\x1b");
+    live.wait("the detail to be closed", |contents| !contents.contains("event-log entry"));
+    live.press("$");
+    live.wait_for("4120");
+    live.press("q");
+    let (status, screen) = live.end();
+    assert_eq!(status.code(), Some(0));
+    assert!(screen.contains("4120 faults, 500 failed, in 12.1 s; every event received"), "{screen}");
+}
+
+#[test]
+fn a_capture_is_played_at_its_own_speed() {
+    let begin = Instant::now();
+    let mut live = Live::start_on(sample("batch"), 120, 30, &["--speed", "5"]);
+    live.wait_for("5x");
+    live.wait_for("total 900 faults");
+    // 7 s of a capture in a fifth of that; the last faults come at 5 s.
+    let took = begin.elapsed();
+    assert!((Duration::from_millis(900)..Duration::from_secs(10)).contains(&took), "{took:?}");
+    live.press("0p");
+    live.wait_for("PAUSED");
+    live.press("N");
+    live.wait_for("total ");
+    live.press("q");
+    assert_eq!(live.end().0.code(), Some(0));
+}

@@ -12,8 +12,9 @@ use dsascope_core::stages::Stage;
 
 use crate::batches::Table;
 use crate::faults::{self, Entry, Pick};
-use crate::keymap::{self, Command, Mode};
+use crate::keymap::{self, Askable, Command, Mode};
 use crate::layout::{self, Screen};
+use crate::replay::{Ask, Replay};
 use crate::rows::{self, Row, Sort};
 use crate::theme::Theme;
 use crate::view;
@@ -25,8 +26,21 @@ const SECOND_NS: u64 = 1_000_000_000;
 #[derive(Clone, Debug)]
 pub enum Input {
     Key(KeyEvent),
-    Resize { width: u16, height: u16 },
+    Resize {
+        width: u16,
+        height: u16,
+    },
     Event(Box<Event>),
+    /// Where the capture that is played stands.
+    Replay(Box<Replay>),
+    /// The capture is played again from its beginning: what was counted is forgotten.
+    Restart,
+    /// Decode the newest fault.
+    ShowNewest,
+    /// Something happened that a line should tell.
+    Notice(String),
+    /// A flight recorder runs beside the view.
+    Recorder,
 }
 
 /// What the runner has to do after an update.
@@ -35,6 +49,11 @@ pub enum Input {
 pub struct Actions {
     pub redraw: bool,
     pub quit: bool,
+    pub ask: Option<Ask>,
+}
+
+impl Actions {
+    const REDRAW: Self = Self { redraw: true, quit: false, ask: None };
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +111,9 @@ pub struct App {
     /// Events came since the derived data was made.
     stale: bool,
     shown_second: u64,
+    replay: Option<Box<Replay>>,
+    recorder: bool,
+    notice: Option<String>,
 }
 
 impl App {
@@ -119,26 +141,62 @@ impl App {
             batches: None,
             stale: false,
             shown_second: 0,
+            replay: None,
+            recorder: false,
+            notice: None,
         }
     }
 
     pub fn update(&mut self, input: Input) -> Actions {
         match input {
-            Input::Key(key) => match keymap::command(key, self.mode()) {
-                Some(Command::Quit) => Actions { quit: true, redraw: false },
+            Input::Key(key) => match keymap::command(key, self.mode(), self.askable()) {
+                Some(Command::Quit) => Actions { quit: true, ..Actions::default() },
+                Some(Command::Ask(ask)) => Actions { ask: Some(ask), ..Actions::default() },
                 Some(command) => {
+                    self.notice = None;
                     self.command(command);
                     self.derive();
-                    Actions { redraw: true, quit: false }
+                    Actions::REDRAW
                 }
                 None => Actions::default(),
             },
             Input::Resize { width, height } => {
                 (self.width, self.height) = (width, height);
                 self.derive();
-                Actions { redraw: true, quit: false }
+                Actions::REDRAW
             }
             Input::Event(event) => self.event(&event),
+            Input::Replay(replay) => {
+                if self.replay.as_ref() == Some(&replay) {
+                    return Actions::default();
+                }
+                // A capture that stands still, or is at its end, has no tick that would show what came last.
+                if replay.paused || replay.seeking || replay.at_ns >= replay.end_ns {
+                    self.derive();
+                }
+                self.replay = Some(replay);
+                Actions::REDRAW
+            }
+            Input::Restart => {
+                self.model = Model::default();
+                self.frozen = None;
+                self.derive();
+                Actions::REDRAW
+            }
+            Input::ShowNewest => {
+                let newest = self.model.recent_faults().next_back().copied();
+                self.overlay = newest.map(|fault| Overlay::Detail { fault: Box::new(fault), scroll: 0 });
+                self.derive();
+                Actions::REDRAW
+            }
+            Input::Notice(text) => {
+                self.notice = Some(text);
+                Actions::REDRAW
+            }
+            Input::Recorder => {
+                self.recorder = true;
+                Actions::REDRAW
+            }
         }
     }
 
@@ -147,7 +205,8 @@ impl App {
         self.model.update(event);
         let Event::Tick { now_ns } = event else {
             self.stale = true;
-            return Actions { redraw: matches!(event, Event::Session(_)) && self.derive(), quit: false };
+            let redraw = matches!(event, Event::Session(_)) && self.derive();
+            return Actions { redraw, ..Actions::default() };
         };
         let second = now_ns / SECOND_NS;
         if !self.stale && second == self.shown_second {
@@ -157,15 +216,15 @@ impl App {
         if self.frozen.is_some() {
             // The header goes on: rates, loss and time are of now.
             self.header = self.model.header();
-            return Actions { redraw: true, quit: false };
+            return Actions::REDRAW;
         }
         self.derive();
-        Actions { redraw: true, quit: false }
+        Actions::REDRAW
     }
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Quit => {}
+            Command::Quit | Command::Ask(_) => {}
             Command::Help => {
                 self.overlay = match self.overlay {
                     Some(Overlay::Help { .. }) => None,
@@ -344,6 +403,20 @@ impl App {
             (false, Some(_)) => Mode::Overlay,
             (false, None) => Mode::Normal,
         }
+    }
+
+    pub fn askable(&self) -> Askable {
+        Askable { replay: self.replay.is_some(), recorder: self.recorder }
+    }
+
+    /// The capture that is played.
+    pub fn replay(&self) -> Option<&Replay> {
+        self.replay.as_deref()
+    }
+
+    /// What a line should tell, until the next key.
+    pub fn notice(&self) -> Option<&str> {
+        self.notice.as_deref()
     }
 
     pub fn focus(&self) -> Focus {

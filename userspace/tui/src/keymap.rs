@@ -4,6 +4,8 @@
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+use crate::replay::Ask;
+
 /// What the keyboard speaks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -45,6 +47,8 @@ pub enum Command {
     FilterErase,
     FilterAccept,
     FilterClear,
+    /// Of a capture, or of the flight recorder.
+    Ask(Ask),
 }
 
 /// One row of the help: keys as written, what they do.
@@ -76,6 +80,20 @@ pub const NORMAL: &[Binding] = &[
     binding("Esc", "", "close what is open; go back to following the newest fault; clear the filter"),
 ];
 
+/// Beside these, when a capture is played.
+pub const REPLAY: &[Binding] = &[
+    binding("p", "pause", "hold the capture, or go on"),
+    binding("[ ]", "speed", "slower, faster: 0.1x to 1000x and as fast as it can be read"),
+    binding("n N", "step", "go on to the next fault / to the end of the next batch, and hold there"),
+    binding("Left Right", "seek", "10 s back or on"),
+    binding("w", "worst", "go to the fault with the longest service, and decode it"),
+    binding("0 $", "", "to the beginning, to the end"),
+];
+
+/// Beside the normal ones, when a flight recorder runs.
+pub const RECORDER: &[Binding] =
+    &[binding("e", "save", "save what the flight recorder holds, and what follows, to a capture")];
+
 pub const FILTER: &[Binding] =
     &[binding("Enter", "keep", ""), binding("Esc", "clear", ""), binding("Backspace", "erase", "")];
 
@@ -86,16 +104,55 @@ pub const OVERLAY: &[Binding] = &[
     binding("q", "quit", ""),
 ];
 
-pub fn bindings(mode: Mode) -> &'static [Binding] {
-    match mode {
-        Mode::Normal => NORMAL,
-        Mode::Filter => FILTER,
-        Mode::Overlay => OVERLAY,
+/// What the runner can be asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Askable {
+    /// A capture is played.
+    pub replay: bool,
+    /// A flight recorder runs.
+    pub recorder: bool,
+}
+
+impl Askable {
+    /// Bindings that are there because of it.
+    pub fn bindings(self) -> impl Iterator<Item = &'static Binding> {
+        let replay = if self.replay { REPLAY } else { &[] };
+        let recorder = if self.recorder { RECORDER } else { &[] };
+        replay.iter().chain(recorder)
+    }
+
+    fn ask(self, code: KeyCode) -> Option<Ask> {
+        let ask = match code {
+            KeyCode::Char('e') => return self.recorder.then_some(Ask::Save),
+            KeyCode::Char('p') => Ask::Pause,
+            KeyCode::Char('[') => Ask::Slower,
+            KeyCode::Char(']') => Ask::Faster,
+            KeyCode::Char('n') => Ask::NextFault,
+            KeyCode::Char('N') => Ask::NextBatch,
+            KeyCode::Left => Ask::Seek(-10),
+            KeyCode::Right => Ask::Seek(10),
+            KeyCode::Char('w') => Ask::Worst,
+            KeyCode::Char('0') => Ask::Start,
+            KeyCode::Char('$') => Ask::End,
+            _ => return None,
+        };
+        self.replay.then_some(ask)
     }
 }
 
+/// Those of the mode; first what is there because a capture is played.
+pub fn bindings(mode: Mode, askable: Askable) -> impl Iterator<Item = &'static Binding> {
+    let (own, askable) = match mode {
+        Mode::Normal => (NORMAL, askable),
+        Mode::Filter => (FILTER, Askable::default()),
+        Mode::Overlay => (OVERLAY, askable),
+    };
+    let (first, rest) = own.split_at(own.len().min(2));
+    first.iter().chain(askable.bindings()).chain(rest)
+}
+
 /// The command of a key, if it has one in this mode.
-pub fn command(key: KeyEvent, mode: Mode) -> Option<Command> {
+pub fn command(key: KeyEvent, mode: Mode, askable: Askable) -> Option<Command> {
     if key.kind == KeyEventKind::Release {
         return None;
     }
@@ -117,6 +174,9 @@ pub fn command(key: KeyEvent, mode: Mode) -> Option<Command> {
             KeyCode::Char(c) => Some(Command::FilterType(c)),
             _ => None,
         };
+    }
+    if let Some(ask) = askable.ask(key.code) {
+        return Some(Command::Ask(ask));
     }
     let moves = match key.code {
         KeyCode::Char('q') => Some(Command::Quit),
@@ -165,21 +225,24 @@ mod tests {
 
     #[test]
     fn letters_are_text_while_filtering() {
-        assert_eq!(command(press(KeyCode::Char('q')), Mode::Filter), Some(Command::FilterType('q')));
-        assert_eq!(command(press(KeyCode::Char('q')), Mode::Normal), Some(Command::Quit));
+        assert_eq!(
+            command(press(KeyCode::Char('q')), Mode::Filter, Askable::default()),
+            Some(Command::FilterType('q'))
+        );
+        assert_eq!(command(press(KeyCode::Char('q')), Mode::Normal, Askable::default()), Some(Command::Quit));
     }
 
     #[test]
     fn control_c_quits_everywhere() {
         let key = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
         for mode in [Mode::Normal, Mode::Filter, Mode::Overlay] {
-            assert_eq!(command(key, mode), Some(Command::Quit));
+            assert_eq!(command(key, mode, Askable::default()), Some(Command::Quit));
         }
     }
 
     #[test]
     fn releases_do_nothing() {
         let key = KeyEvent::new_with_kind(KeyCode::Char('q'), KeyModifiers::NONE, KeyEventKind::Release);
-        assert_eq!(command(key, Mode::Normal), None);
+        assert_eq!(command(key, Mode::Normal, Askable::default()), None);
     }
 }

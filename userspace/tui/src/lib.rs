@@ -9,6 +9,7 @@ mod faults;
 pub mod format;
 pub mod keymap;
 pub mod layout;
+pub mod replay;
 pub mod rows;
 pub mod theme;
 pub mod view;
@@ -16,4 +17,5 @@ pub mod words;
 
 pub use app::{Actions, App, Input};
 pub use faults::Entry;
+pub use replay::{Ask, Replay};
 pub use theme::Theme;

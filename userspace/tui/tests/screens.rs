@@ -5,7 +5,7 @@ mod support;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use dsascope_core::event::Event;
 use dsascope_tui::theme::{Colours, Glyphs};
-use dsascope_tui::{Actions, App, Input, Theme, view};
+use dsascope_tui::{Actions, App, Ask, Input, Replay, Theme, view};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use support::script;
@@ -48,6 +48,60 @@ fn busy() {
         let app = app(UNICODE, size, script::busy(10));
         insta::assert_snapshot!(format!("busy_{}x{}", size.0, size.1), screen(&app, size));
     }
+}
+
+#[test]
+fn a_capture_says_where_it_stands() {
+    let replay = |paused, seeking, speed| {
+        let name = "storm.dsc".into();
+        Input::Replay(Box::new(Replay {
+            name,
+            at_ns: 3_000_000_000,
+            end_ns: 12_000_000_000,
+            speed,
+            paused,
+            seeking,
+        }))
+    };
+    for size in SIZES {
+        let mut app = app(UNICODE, size, script::busy(3));
+        let _ = app.update(replay(true, false, Some(2.0)));
+        insta::assert_snapshot!(format!("replay_{}x{}", size.0, size.1), screen(&app, size));
+        let _ = app.update(replay(false, true, None));
+        assert!(screen(&app, size).contains("seeking"));
+        let _ = app.update(replay(false, false, None));
+        assert!(screen(&app, size).contains("0:12 max"));
+    }
+}
+
+#[test]
+fn keys_of_a_capture_ask_the_runner() {
+    let mut app = app(UNICODE, SIZES[0], script::busy(3));
+    assert_eq!(key(&mut app, KeyCode::Char('p')), Actions::default(), "nothing is played");
+    let replay =
+        Replay { name: String::new(), at_ns: 0, end_ns: 1, speed: None, paused: false, seeking: false };
+    let _ = app.update(Input::Replay(Box::new(replay)));
+    for (code, ask) in [
+        (KeyCode::Char('p'), Ask::Pause),
+        (KeyCode::Char('['), Ask::Slower),
+        (KeyCode::Char(']'), Ask::Faster),
+        (KeyCode::Char('n'), Ask::NextFault),
+        (KeyCode::Char('N'), Ask::NextBatch),
+        (KeyCode::Left, Ask::Seek(-10)),
+        (KeyCode::Right, Ask::Seek(10)),
+        (KeyCode::Char('w'), Ask::Worst),
+        (KeyCode::Char('0'), Ask::Start),
+        (KeyCode::Char('$'), Ask::End),
+    ] {
+        assert_eq!(key(&mut app, code).ask, Some(ask));
+    }
+    assert_eq!(key(&mut app, KeyCode::Char('e')).ask, None, "no recorder runs");
+    let _ = app.update(Input::Recorder);
+    assert_eq!(key(&mut app, KeyCode::Char('e')).ask, Some(Ask::Save));
+    let _ = app.update(Input::ShowNewest);
+    assert!(screen(&app, SIZES[0]).contains("event-log entry"), "{}", screen(&app, SIZES[0]));
+    let _ = app.update(Input::Restart);
+    assert_eq!(app.model().faults(), 0);
 }
 
 #[test]

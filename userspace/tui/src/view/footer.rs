@@ -19,8 +19,11 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
             Span::raw("   "),
         ]);
     }
+    if let Some(notice) = app.notice() {
+        line.push_span(Span::styled(format!("{notice}  "), theme.warn()));
+    }
     let mut room = usize::from(area.width).saturating_sub(line.width());
-    for binding in keymap::bindings(app.mode()).iter().filter(|binding| !binding.short.is_empty()) {
+    for binding in keymap::bindings(app.mode(), app.askable()).filter(|binding| !binding.short.is_empty()) {
         let width = binding.keys.len() + 1 + binding.short.len() + 2;
         if width > room + 2 {
             break;

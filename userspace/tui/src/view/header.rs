@@ -9,6 +9,7 @@ use ratatui::text::{Line, Span};
 
 use crate::app::App;
 use crate::format::{count, duration, elapsed, optional_duration, rate};
+use crate::replay::Replay;
 use crate::view::cut;
 
 pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
@@ -32,10 +33,26 @@ fn host(app: &App, width: u16) -> Line<'static> {
     if app.is_frozen() {
         end.push(Span::styled("FROZEN ", theme.warn()));
     }
-    if let Some(uptime) = app.header().uptime_ns {
-        end.push(Span::raw(elapsed(uptime)));
+    match (app.replay(), app.header().uptime_ns) {
+        (Some(replay), _) => end.extend(place(app, replay, width)),
+        (None, Some(uptime)) => end.push(Span::raw(elapsed(uptime))),
+        (None, None) => {}
     }
     push_right(line, end, width)
+}
+
+/// Which capture, where in it, how fast: `storm.dsc 00:00:03/00:00:12 2x`.
+fn place(app: &App, replay: &Replay, width: u16) -> Vec<Span<'static>> {
+    let theme = app.theme();
+    let (word, style) = match (replay.seeking, replay.paused, replay.speed) {
+        (true, _, _) => ("seeking".into(), theme.warn()),
+        (_, true, _) => ("PAUSED".into(), theme.warn()),
+        (.., Some(speed)) => (format!("{speed}x"), theme.strong()),
+        (.., None) => ("max".into(), theme.strong()),
+    };
+    let name = if width >= 100 { format!("{} ", replay.name) } else { String::new() };
+    let at = format!("{}/{} ", elapsed(replay.at_ns), elapsed(replay.end_ns));
+    vec![Span::styled(name, theme.dim()), Span::raw(at), Span::styled(word, style)]
 }
 
 /// From here on there is room for more than what must be known.

@@ -5,7 +5,7 @@ use dsascope_core::stages::Stage;
 use ratatui::text::{Line, Span};
 
 use super::{batches, faults, processes};
-use crate::keymap::NORMAL;
+use crate::keymap::{Binding, NORMAL, RECORDER, REPLAY};
 use crate::theme::Theme;
 
 const HEADER: &[(&str, &str)] = &[
@@ -89,7 +89,12 @@ pub(super) fn lines(theme: &Theme, verdicts: &[Verdict], width: u16) -> Vec<Line
     let named = |names: &[super::table::Column], texts: &[&'static str]| {
         names.iter().zip(texts).map(|(column, text)| (column.title.to_owned(), *text)).collect::<Vec<_>>()
     };
-    section("Keys", NORMAL.iter().map(|binding| (binding.keys.to_owned(), binding.long)).collect());
+    let rows = |bindings: &'static [Binding]| {
+        bindings.iter().map(|binding| (binding.keys.to_owned(), binding.long)).collect()
+    };
+    section("Keys", rows(NORMAL));
+    section("Keys for a capture (--from)", rows(REPLAY));
+    section("Keys for the flight recorder (--ring)", rows(RECORDER));
     section("Header", HEADER.iter().map(|(name, text)| ((*name).to_owned(), *text)).collect());
     section("Processes", named(&processes::COLUMNS, &PROCESS_COLUMNS));
     section("Recent faults", named(&faults::COLUMNS, &FAULT_COLUMNS));
