@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use dsascope_capture::{Blocks, Capture, Mode, Plan, Recorder};
-use dsascope_core::event::{Event, SessionInfo};
+use dsascope_core::event::Event;
 use dsascope_core::model::{Limits, Model};
 
 use storm::{BLOCK, Storm, Stream};
@@ -23,7 +23,7 @@ static CAPTURE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mode = Mode::All { max_bytes: None, keep: None };
     let plan = Plan { path: path.clone(), replace: false, command: Vec::new(), mode };
     let mut recorder = Recorder::start(plan, || Ok(())).expect("a recorder");
-    recorder.push(&Event::Session(Box::new(SessionInfo::default())));
+    recorder.push(&Event::Session(Box::default()));
     let (mut stream, opens) = Stream::new(Storm { processes: 5, faults_an_interrupt: 4, batches: false });
     opens.iter().for_each(|event| recorder.push(event));
     for _ in 0..BLOCKS {

@@ -94,7 +94,7 @@ impl<S: Source> Feed<S> {
                 _ = interval => Woken::Tick { totals: true },
                 _ = self.tick.tick() => {
                     self.ticks += 1;
-                    Woken::Tick { totals: self.ticks % TICKS_A_SNAPSHOT == 0 }
+                    Woken::Tick { totals: self.ticks.is_multiple_of(TICKS_A_SNAPSHOT) }
                 }
                 next = self.source.next_batch(out) => Woken::Events(next),
             }
