@@ -138,8 +138,7 @@ fn the_flight_recorder_saves_what_was_before() {
     let (read, damage) = all(&fs::read(saved).expect("the file"));
     assert!(damage.is_empty(), "{damage:?}");
     let seconds = |event: &Event| (event.at_ns() - script::START_NS) / 1_000_000_000;
-    let told: Vec<u64> =
-        read.iter().filter(|event| matches!(event, Event::Fault(_))).map(|event| seconds(event)).collect();
+    let told: Vec<u64> = read.iter().filter(|event| matches!(event, Event::Fault(_))).map(seconds).collect();
     let (first, last) = (told[0], told[told.len() - 1]);
     assert!((13..=15).contains(&first) && (21..=23).contains(&last), "from {first} s to {last} s");
     let before = read.iter().find_map(|event| match event {
