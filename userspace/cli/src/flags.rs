@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use dsascope_core::trigger::Trigger;
 
 use crate::replay::Speed;
 use crate::{exit::Code, units};
@@ -85,12 +86,12 @@ pub(crate) enum Command {
     /// Record faults to a capture: for a while, while a command runs, or when something goes wrong
     ///
     /// A capture holds all that live, stat and trace see; each of them reads it with --from. As flight recorder (--ring, --last) nothing is
-    /// written until SIGUSR1 asks for it, and what happened before is in the file.
+    /// written until --on or SIGUSR1 asks for it, and what happened before is in the file.
     #[command(after_help = "Examples:
   dsascope record -o storm.dsc --for 30s
   dsascope record -o test.dsc -- ./load-test --threads 8
   dsascope stat --from storm.dsc
-  dsascope record -o storm.dsc --last 60s --keep 5")]
+  dsascope record -o storm.dsc --last 60s --on 'faults/s > 1000 for 2s' --keep 5")]
     Record(Record),
 
     /// Turn faults into the formats of other tools
@@ -217,6 +218,17 @@ pub(crate) struct Flight {
     /// Go on saving for so long after a trigger
     #[arg(long, value_parser = units::duration, value_name = "DURATION", default_value = "5s")]
     pub after: Duration,
+
+    /// Save when this holds (may be repeated): faults/s, failures/s, failure-ratio, loss, event-log, or a stage
+    ///
+    /// As in 'faults/s > 1000 for 2s', 'failure-ratio > 5%', 'copy > 10ms', 'event-log > 80%', or `loss` and `failure-ratio` alone.
+    /// SIGUSR1 always saves.
+    #[arg(long, value_name = "CONDITION")]
+    pub on: Vec<Trigger>,
+
+    /// Run this with `sh -c` for each saved capture: DSASCOPE_CAPTURE is its name, DSASCOPE_TRIGGER why
+    #[arg(long, value_name = "COMMAND")]
+    pub run: Option<String>,
 }
 
 /// Where a recording goes.

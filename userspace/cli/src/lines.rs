@@ -15,6 +15,7 @@ use crate::exit::Code;
 use crate::feed::{Feed, Pace};
 use crate::notice;
 use crate::progress::Bar;
+use crate::record::Watch;
 use crate::signals::{Asked, Signals};
 use crate::source::{Next, Source};
 
@@ -130,6 +131,15 @@ impl Clock {
     }
 }
 
+/// What goes on beside a run.
+#[derive(Debug, Default)]
+pub(crate) struct Beside {
+    pub recorder: Option<Recorder>,
+    pub watch: Watch,
+    /// Run with it: it ends when that does.
+    pub command: Option<Child>,
+}
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
@@ -142,12 +152,12 @@ pub(crate) struct Ended {
 /// more. A command that is left is told of the signal and waited for.
 pub(crate) async fn run<S: Source>(
     source: S,
-    recorder: Option<Recorder>,
-    mut command: Option<Child>,
+    beside: Beside,
     pace: Pace,
     mut consumer: impl Consumer,
 ) -> Result<Ended> {
     let mut signals = Signals::new().context("watch signals")?;
+    let Beside { recorder, mut watch, mut command } = beside;
     let mut feed = Feed::new(source, pace, recorder);
     let mut model = Model::default();
     let recorded = feed.source().is_recorded();
@@ -174,13 +184,16 @@ pub(crate) async fn run<S: Source>(
             }
             next = feed.next(&mut batch) => over = next? == Next::End,
         }
-        let told = tell(&mut model, &mut clock, &mut batch, &mut consumer);
+        let told = tell(&mut model, &mut clock, &mut batch, &mut consumer, &mut watch);
+        if let Some(why) = watch.reason() {
+            feed.save(&why);
+        }
         match told.and_then(|over| consumer.flush().map(|()| over)) {
             Ok(at_deadline) => over |= at_deadline,
             Err(error) if is_broken_pipe(&error) => over = true,
             Err(error) => return Err(error),
         }
-        consumer.notices(&mut feed.notices());
+        consumer.notices(&mut feed.notices().inspect(|notice| watch.noticed(notice)));
         bar.show(feed.source().progress());
         if over || consumer.is_done() {
             break;
@@ -188,7 +201,7 @@ pub(crate) async fn run<S: Source>(
     }
     drop(bar);
     let finished = feed.finish(&mut batch);
-    let told = tell(&mut model, &mut clock, &mut batch, &mut consumer).and_then(|_| {
+    let told = tell(&mut model, &mut clock, &mut batch, &mut consumer, &mut watch).and_then(|_| {
         let until_ns = clock.last_tick_ns.unwrap_or_else(|| model.now_ns());
         consumer.end(&mut model, until_ns)?;
         consumer.flush()
@@ -197,7 +210,7 @@ pub(crate) async fn run<S: Source>(
         Err(error) if !is_broken_pipe(&error) => return Err(error),
         _ => {}
     }
-    consumer.notices(&mut feed.notices());
+    consumer.notices(&mut feed.notices().inspect(|notice| watch.noticed(notice)));
     finished?;
     let damaged = notice::damage(&feed.source().damage());
     let code = match model.ledger().lost() {
@@ -233,6 +246,7 @@ fn tell(
     clock: &mut Clock,
     batch: &mut Vec<Event>,
     consumer: &mut impl Consumer,
+    watch: &mut Watch,
 ) -> Result<bool> {
     let mut over = false;
     for event in batch.drain(..) {
@@ -243,6 +257,7 @@ fn tell(
             }
         }
         model.update(&event);
+        watch.update(model, &event);
         consumer.event(model, &event)?;
         match event {
             Event::Session(session) if clock.last_tick_ns.is_none() => clock.begin(session.started_ns),

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use crossterm::event::EventStream;
-use dsascope_capture::Recorder;
 use dsascope_core::event::Event;
 use dsascope_tui::{Actions, App, Ask, Input, Theme, layout, theme::Glyphs, view};
 use ratatui::Terminal;
@@ -17,6 +16,7 @@ use crate::config::Selection;
 use crate::exit::Failure;
 use crate::feed::{Feed, Pace};
 use crate::flags::Live;
+use crate::lines::Beside;
 use crate::notice;
 use crate::replay::{Replay, Speed};
 use crate::signals::{Asked, Signals, stop};
@@ -37,7 +37,8 @@ pub(crate) fn check() -> Result<(), Failure> {
 }
 
 /// Runs until it is told to quit. Returns the line that says what was seen.
-pub(crate) async fn run<S: Source>(source: S, recorder: Option<Recorder>, flags: &Live) -> Result<String> {
+pub(crate) async fn run<S: Source>(source: S, beside: Beside, flags: &Live) -> Result<String> {
+    let Beside { recorder, mut watch, .. } = beside;
     let can_save = flags.reading.save.is_none() && recorder.is_some();
     let mut feed = Feed::new(source, Pace::default(), recorder);
     let (width, height) = crossterm::terminal::size().unwrap_or((0, 0));
@@ -88,10 +89,20 @@ pub(crate) async fn run<S: Source>(source: S, recorder: Option<Recorder>, flags:
                 inputs.extend(batch.drain(..).map(event_input));
             }
         }
-        inputs.extend(feed.notices().map(|notice| Input::Notice(notice::text(&notice))));
+        for notice in feed.notices() {
+            watch.noticed(&notice);
+            inputs.push(Input::Notice(notice::text(&notice)));
+        }
         inputs.extend(feed.source().player().map(|player| Input::Replay(Box::new(place(player)))));
         for input in inputs {
+            let watched = match &input {
+                Input::Event(event) if watch.is_needed() => Some(event.clone()),
+                _ => None,
+            };
             let Actions { redraw, quit, ask } = app.update(input);
+            if let Some(event) = watched {
+                watch.update(app.model(), &event);
+            }
             asked.redraw |= redraw;
             asked.quit |= quit;
             if ask == Some(Ask::Save) {
@@ -100,6 +111,9 @@ pub(crate) async fn run<S: Source>(source: S, recorder: Option<Recorder>, flags:
                 show_worst = play(ask, player, &mut app)?;
                 asked.redraw = true;
             }
+        }
+        if let Some(why) = watch.reason() {
+            feed.save(&why);
         }
         if let Some(player) = feed.source().player() {
             ended = player.is_ended();

@@ -39,7 +39,8 @@ use exit::{Code, Failure};
 use feed::Pace;
 use flags::{Cli, Command};
 use kernel::Kernel;
-use lines::{Consumer, Printing};
+use lines::{Beside, Consumer, Printing};
+use record::Watch;
 use replay::{Replay, Speed};
 use source::EventFile;
 
@@ -64,12 +65,13 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             if input.from.is_none() && input.save.is_none() {
                 let (plan, wanted) = record::beside_live(&flags.flight)?;
                 // What nobody asked for is no reason not to start.
+                input.watch = Watch::new(&flags.flight);
                 input.save = (wanted || recorder_fits(&plan)).then_some(plan);
             }
             let summary = input.open(&[], async |opened| match opened.source {
-                AnySource::Kernel(source) => live::run(*source, opened.recorder, &flags).await,
-                AnySource::Replay(source) => live::run(*source, opened.recorder, &flags).await,
-                AnySource::Text(source) => live::run(*source, opened.recorder, &flags).await,
+                AnySource::Kernel(source) => live::run(*source, opened.beside, &flags).await,
+                AnySource::Replay(source) => live::run(*source, opened.beside, &flags).await,
+                AnySource::Text(source) => live::run(*source, opened.beside, &flags).await,
             })?;
             logging::flush();
             println!("{summary}");
@@ -125,7 +127,12 @@ fn read(flags: &flags::Reading, pace: Pace, consumer: impl Consumer) -> Result<C
 /// Ends as the command does, when there is one.
 fn record(flags: &flags::Record) -> Result<ExitCode> {
     let from = flags.from.clone().map(|path| (path, Speed::Max));
-    let input = Input { tracing: tracing(&flags.common)?, from, save: Some(record::plan(flags)?) };
+    let input = Input {
+        tracing: tracing(&flags.common)?,
+        from,
+        save: Some(record::plan(flags)?),
+        watch: Watch::new(&flags.flight),
+    };
     let pace = Pace { interval: Some(record::PROGRESS), duration: flags.duration };
     let ended =
         input.open(&flags.command, async |opened| opened.lines(pace, record::Progress::new()).await)?;
@@ -143,6 +150,7 @@ struct Input {
     tracing: Tracing,
     from: Option<(PathBuf, Speed)>,
     save: Option<Plan>,
+    watch: Watch,
 }
 
 /// The sources there are.
@@ -155,8 +163,7 @@ enum AnySource {
 /// A source that is observed, and what goes with it.
 struct Opened {
     source: AnySource,
-    recorder: Option<Recorder>,
-    command: Option<tokio::process::Child>,
+    beside: Beside,
 }
 
 impl Input {
@@ -171,6 +178,7 @@ impl Input {
             tracing: tracing(&flags.common)?,
             from: flags.from.clone().map(|path| (path, speed)),
             save: flags.save.as_ref().map(plan),
+            watch: Watch::default(),
         })
     }
 
@@ -199,18 +207,18 @@ impl Input {
             };
             let command = record::spawn(command)?;
             privileges::drop_all()?;
-            work(Opened { source, recorder, command }).await
+            work(Opened { source, beside: Beside { recorder, watch: self.watch, command } }).await
         })
     }
 }
 
 impl Opened {
     async fn lines(self, pace: Pace, consumer: impl Consumer) -> Result<lines::Ended> {
-        let Self { source, recorder, command } = self;
+        let Self { source, beside } = self;
         match source {
-            AnySource::Kernel(source) => lines::run(*source, recorder, command, pace, consumer).await,
-            AnySource::Replay(source) => lines::run(*source, recorder, command, pace, consumer).await,
-            AnySource::Text(source) => lines::run(*source, recorder, command, pace, consumer).await,
+            AnySource::Kernel(source) => lines::run(*source, beside, pace, consumer).await,
+            AnySource::Replay(source) => lines::run(*source, beside, pace, consumer).await,
+            AnySource::Text(source) => lines::run(*source, beside, pace, consumer).await,
         }
     }
 }

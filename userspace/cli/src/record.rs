@@ -5,9 +5,10 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use dsascope_capture::{Mode, Plan};
+use dsascope_capture::{Mode, Notice, Plan};
 use dsascope_core::event::Event;
 use dsascope_core::model::Model;
+use dsascope_core::trigger::Trigger;
 use dsascope_tui::Theme;
 use dsascope_tui::format::optional_duration;
 use tokio::process::{Child, Command};
@@ -30,8 +31,14 @@ const LEAST_FILE_BYTES: u64 = 64 << 10;
 /// The flight recorder, when it is asked for.
 pub(crate) fn flight(flags: &Flight, keep: Option<u32>) -> Result<Option<Mode>, Failure> {
     let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    if flags.ring.is_none() && flags.last.is_none() {
-        return Ok(None);
+    if flags.ring.is_none() && flags.last.is_none() && flags.on.is_empty() {
+        return match &flags.run {
+            None => Ok(None),
+            Some(_) => {
+                let next = "add --ring, --last or --on for the flight recorder";
+                Err(Failure::new(Code::Usage, "--run has nothing to wait for", next))
+            }
+        };
     }
     let ring_bytes = flags.ring.unwrap_or(RING_BYTES);
     enough(ring_bytes)?;
@@ -70,6 +77,62 @@ pub(crate) fn plan(flags: &Record) -> Result<Plan, Failure> {
         Mode::All { max_bytes: flags.max_size, keep: flags.keep }
     };
     Ok(Plan { path: flags.output.clone(), replace: flags.force, command: flags.command.clone(), mode })
+}
+
+/// Looks whether the flight recorder has to save, and does what is to be done with what it saved.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    triggers: Vec<Trigger>,
+    run: Option<String>,
+    /// The first trigger that fired since the last look.
+    reason: Option<String>,
+    /// Why the capture that is being saved is.
+    why: String,
+}
+
+impl Watch {
+    pub(crate) fn new(flags: &Flight) -> Self {
+        Self { triggers: flags.on.clone(), run: flags.run.clone(), ..Self::default() }
+    }
+
+    /// Events have to be shown to it.
+    pub(crate) fn is_needed(&self) -> bool {
+        !self.triggers.is_empty()
+    }
+
+    /// To be told of every event, after the model.
+    pub(crate) fn update(&mut self, model: &Model, event: &Event) {
+        for trigger in &mut self.triggers {
+            if let Some(fired) = trigger.update(model, event) {
+                self.reason.get_or_insert(fired.what);
+            }
+        }
+    }
+
+    /// Why to save now, if there is a reason; told once.
+    pub(crate) fn reason(&mut self) -> Option<String> {
+        self.reason.take()
+    }
+
+    /// Runs the command for a capture that is whole. What it has to say goes where ours does.
+    pub(crate) fn noticed(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Saving { why, .. } => self.why.clone_from(why),
+            Notice::Saved { path, .. } => {
+                let Some(run) = &self.run else { return };
+                let started = Command::new("sh")
+                    .args(["-c", run])
+                    .env("DSASCOPE_CAPTURE", path)
+                    .env("DSASCOPE_TRIGGER", &self.why)
+                    .stdin(Stdio::null())
+                    .spawn();
+                if let Err(error) = started {
+                    eprintln!("dsascope: run {run}: {error}");
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Starts the command, with the privileges that dsascope is about to give up: it is the user's, not ours.

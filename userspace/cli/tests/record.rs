@@ -123,3 +123,54 @@ fn wrong_ways_to_record_are_refused_before_anything_happens() {
     }
     assert_eq!(fs::read(&there).expect("the file"), b"precious");
 }
+
+#[test]
+fn the_flight_recorder_saves_when_its_trigger_fires() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("flight.dsc").to_string_lossy().into_owned();
+    let why = directory.path().join("why");
+    let storm = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/storm.dsc");
+    let run =
+        format!("echo \"$DSASCOPE_TRIGGER of $DSASCOPE_CAPTURE\" > {}.new; mv {0}.new {0}", why.display());
+    let output = support::run(&[
+        "record",
+        "--from",
+        storm,
+        "-o",
+        &path,
+        "--last",
+        "2s",
+        "--after",
+        "1s",
+        "--on",
+        "faults/s > 300",
+        "--run",
+        &run,
+    ]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.contains("faults/s > 300 (") && said.contains(": saving to "), "{said}");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !why.exists() && std::time::Instant::now() < deadline {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let saved: Vec<_> = fs::read_dir(directory.path())
+        .expect("the directory")
+        .map(|file| file.expect("a file").path().to_string_lossy().into_owned())
+        .filter(|file| file.ends_with("Z.dsc"))
+        .collect();
+    let [saved] = &saved[..] else { panic!("{saved:?}") };
+    let told = fs::read_to_string(&why).expect("the command ran");
+    assert!(told.starts_with("faults/s > 300 (") && told.trim_end().ends_with(saved.as_str()), "{told}");
+    let stat = support::run(&["trace", "--from", saved]);
+    let lines = text(&stat.stdout);
+    assert!(
+        lines.contains("the capture begins here; ") && lines.contains("came before this capture"),
+        "{lines}"
+    );
+    // Before the storm there was its slow beginning.
+    assert!(lines.contains("packet-switch") && lines.contains("leaky-importer"), "{lines}");
+    let wrong = support::run(&["record", "--on", "faults/s >> 3"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(text(&wrong.stderr).contains("^ expected a number"), "{}", text(&wrong.stderr));
+}

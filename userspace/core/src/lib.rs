@@ -9,6 +9,7 @@ pub mod btf;
 pub mod decode;
 pub mod driver;
 pub mod event;
+pub mod expression;
 pub mod fault;
 pub mod findings;
 pub mod hex;
@@ -24,6 +25,7 @@ pub mod rate;
 pub mod record;
 pub mod sizing;
 pub mod stages;
+pub mod trigger;
 
 #[cfg(test)]
 mod testing;
