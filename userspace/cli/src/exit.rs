@@ -20,10 +20,12 @@ pub(crate) enum Code {
     NotATerminal = 9,
     TerminalTooSmall = 10,
     BadInput = 11,
+    NotComparable = 12,
+    Regression = 13,
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -36,6 +38,8 @@ impl Code {
         Self::NotATerminal,
         Self::TerminalTooSmall,
         Self::BadInput,
+        Self::NotComparable,
+        Self::Regression,
     ];
 
     pub(crate) fn meaning(self) -> &'static str {
@@ -56,6 +60,8 @@ impl Code {
             Self::NotATerminal => "live: stdin or stdout is not a terminal",
             Self::TerminalTooSmall => "live: the terminal was smaller than 60x15 when it started",
             Self::BadInput => "decode, --from: some of the input could not be read; the rest was",
+            Self::NotComparable => "diff: the two runs did not observe the same",
+            Self::Regression => "diff: a condition of --fail-if holds, or cannot be told",
         }
     }
 

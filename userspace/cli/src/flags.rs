@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use dsascope_core::compare::Condition;
 use dsascope_core::trigger::Trigger;
 
 use crate::replay::Speed;
@@ -103,6 +104,16 @@ pub(crate) enum Command {
   dsascope export storm.dsc --format json | jq 'select(.copy_ns > 1000000)'
   dsascope export --for 60s -o now.hlog")]
     Export(Export),
+
+    /// Two captures beside each other: what is slower, by how much, and how sure that is
+    ///
+    /// Percentiles, counts and histograms of every stage side by side. Warns when the runs differ in kernel, driver, devices, work queues or
+    /// losses, and refuses when they did not observe the same. docs/compare.md has what is behind the figures.
+    #[command(after_help = "Examples:
+  dsascope diff before.dsc after.dsc
+  dsascope diff before.dsc after.dsc --by wq --html diff.html
+  dsascope diff base.dsc new.dsc --fail-if 'copy.p99 > 1.2x' --fail-if 'failures > 0'")]
+    Diff(Diff),
 
     /// What this host offers to DSA, IAA and dsascope, and what to fix
     #[command(after_help = "Examples:
@@ -374,6 +385,52 @@ pub(crate) struct Export {
 
     #[command(flatten)]
     pub reading: Reading,
+}
+
+/// What faults are told apart by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum By {
+    /// Stages alone
+    #[default]
+    Stage,
+    /// Work queues
+    Wq,
+    /// Commands on work queues: process numbers mean nothing in another run
+    Process,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Diff {
+    /// The run to compare with
+    #[arg(value_name = "A")]
+    pub a: PathBuf,
+
+    /// The run in question
+    #[arg(value_name = "B")]
+    pub b: PathBuf,
+
+    /// What faults are told apart by, beside stages
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    pub by: By,
+
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+
+    /// Write a page with the same figures and the histograms over each other
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
+    /// End with code 13 when this holds of B (may be repeated): STAGE.FIGURE, faults, faults/s, failures, loss
+    ///
+    /// As in 'copy.p99 > 1.2x', 'service.max > 10ms', 'queue.mean > 20%', 'failures > 0'. A factor or a share of a percentile holds only
+    /// when the change is certain (95 %).
+    #[arg(long, value_name = "CONDITION")]
+    pub fail_if: Vec<Condition>,
+
+    /// Compare runs that did not observe the same
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// What hexadecimal text is to be taken for.

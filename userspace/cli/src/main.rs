@@ -3,6 +3,7 @@
 
 mod config;
 mod decode;
+mod diff;
 mod doctor;
 mod exit;
 mod export;
@@ -99,6 +100,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             let pace = Pace { interval: None, duration: flags.duration };
             read(&export::reading(&flags)?, pace, export::Exporting::new(&flags)?)?
         }
+        Command::Diff(flags) => diff::run(&flags)?,
         Command::Record(flags) => return record(&flags),
         Command::Doctor(flags) => doctor(flags.json)?,
         Command::Decode(flags) => decode::run(&flags)?,

@@ -135,6 +135,11 @@ impl Latency {
         })
     }
 
+    /// Each bucket that holds a value: the highest value it stands for, and its count; in rising order.
+    pub fn recorded(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.inner.iter_recorded().map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
+    }
+
     /// Bars with `per_decade` equal steps of the logarithm, from the first to the last that holds a value.
     #[must_use]
     pub fn bars(&self, per_decade: u32) -> Vec<Bar> {

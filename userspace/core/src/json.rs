@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::doctor::DoctorReport;
+use crate::compare::Comparison;
 use crate::decode::text::{Decoded, Item};
 use crate::decode::{SoftwareError, operation, status};
 use crate::event::{
@@ -57,6 +58,8 @@ pub enum Body {
     DecodeProblem(DecodeNote),
     /// Of `doctor`.
     Doctor(Box<DoctorReport>),
+    /// Of `diff`.
+    Comparison(Box<Comparison>),
 }
 
 /// Something that is said of a line of `decode`'s input.
@@ -286,7 +289,8 @@ impl Line {
             | Body::Decoded(_)
             | Body::DecodeNote(_)
             | Body::DecodeProblem(_)
-            | Body::Doctor(_) => return None,
+            | Body::Doctor(_)
+            | Body::Comparison(_) => return None,
         })
     }
 

@@ -6,6 +6,7 @@
 //! Refuses: aya, tokio, ratatui, clap, and every kind of I/O.
 
 pub mod btf;
+pub mod compare;
 pub mod decode;
 pub mod driver;
 pub mod event;

@@ -3,6 +3,7 @@
 //! Each format is an [`Exporter`] in a file of its own. Every one carries the loss ledger and the error of its buckets, and gives
 //! whole distributions. Refuses: reading captures, attaching, choosing files, progress bars: it gets events and something to write to.
 
+mod comparison;
 pub mod csv;
 mod format;
 pub mod hlog;
@@ -11,6 +12,7 @@ pub mod parquet;
 pub mod row;
 pub mod table;
 
+pub use comparison::page as comparison_page;
 pub use format::{Format, Options};
 
 use dsascope_core::event::Event;

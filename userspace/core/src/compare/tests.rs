@@ -1,0 +1,146 @@
+use super::*;
+use crate::event::{CopyOutcome, Event, SessionInfo};
+use crate::model::Model;
+use crate::testing::{context, fault};
+use proptest::prelude::*;
+
+/// A run of faults whose copies take so long.
+fn run(copies_ns: impl IntoIterator<Item = u64>, by: By) -> Run {
+    let mut model = Model::default();
+    let mut collector = Collector::new(by);
+    let mut tell = |event: Event| {
+        model.update(&event);
+        collector.event(&model, &event);
+    };
+    tell(Event::Session(Box::new(SessionInfo { started_ns: 1_000_000_000, ..SessionInfo::default() })));
+    for (number, copy_ns) in copies_ns.into_iter().enumerate() {
+        let mut fault = fault(context(0, number as u16 % 2, 5), 2_000_000_000 + number as u64 * 1000);
+        fault.times.copy_start_ns =
+            std::num::NonZeroU64::new(fault.times.copy_end_ns.unwrap().get() - copy_ns);
+        if number % 100 == 0 {
+            fault.copy = CopyOutcome::Short { asked: 32, done: 0 };
+        }
+        tell(Event::Fault(fault));
+    }
+    collector.finish(&model)
+}
+
+/// Evenly spread around `middle_ns`, in no order.
+fn spread(middle_ns: u64, count: u64) -> impl Iterator<Item = u64> {
+    (0..count).map(move |number| {
+        let mixed = (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        middle_ns / 2 + (mixed >> 20) % middle_ns
+    })
+}
+
+fn copy<'a>(comparison: &'a Comparison, group: &str) -> &'a StageChange {
+    let group = comparison.groups.iter().find(|other| other.group == group).unwrap();
+    group.stages.iter().find(|stage| stage.stage == Stage::Copy).unwrap()
+}
+
+#[test]
+fn a_run_is_like_itself() {
+    let a = run(spread(10_000, 5000), By::WorkQueue);
+    let comparison = compare(&a, &a.clone());
+    assert_eq!(comparison.differences, []);
+    assert_eq!(
+        comparison.groups.iter().map(|g| g.group.as_str()).collect::<Vec<_>>(),
+        ["all", "wq0.0", "wq0.1"]
+    );
+    let stage = copy(&comparison, "all");
+    assert!((stage.slower.unwrap() - 0.5).abs() < 1e-9 && !stage.shifted);
+    for change in &stage.changes {
+        assert_eq!((change.delta_ns, change.ratio), (Some(0), Some(1.0)));
+        assert_ne!(change.certain, Some(true));
+    }
+}
+
+#[test]
+fn a_slower_run_is_found_and_by_how_much() {
+    let a = run(spread(10_000, 5000), By::Stage);
+    let b = run(spread(13_000, 5000), By::Stage);
+    let comparison = compare(&a, &b);
+    let stage = copy(&comparison, "all");
+    assert!(stage.shifted && stage.slower.unwrap() > 0.6, "{stage:?}");
+    let p50 = &stage.changes[0];
+    assert!((p50.ratio.unwrap() - 1.3).abs() < 0.03 && p50.certain == Some(true), "{p50:?}");
+    assert_eq!(comparison.groups[0].failures_a, 50);
+    // The other way round it is faster.
+    let back = compare(&b, &a);
+    assert!(copy(&back, "all").slower.unwrap() < 0.4);
+}
+
+#[test]
+fn few_faults_are_not_certain() {
+    let a = run(spread(10_000, 12), By::Stage);
+    let b = run(spread(12_000, 12), By::Stage);
+    let comparison = compare(&a, &b);
+    let certain = |change: &&Change| change.certain == Some(true);
+    assert_eq!(copy(&comparison, "all").changes.iter().find(certain), None);
+}
+
+#[test]
+fn conditions_hold_only_where_the_change_is_certain() {
+    let check = |text: &str, comparison: &Comparison| text.parse::<Condition>().unwrap().check(comparison);
+    let many = compare(&run(spread(10_000, 5000), By::Stage), &run(spread(13_000, 5000), By::Stage));
+    let holds = |verdict| matches!(verdict, Verdict::Holds { .. });
+    assert!(holds(check("copy.p50 > 1.2x", &many)));
+    assert!(holds(check("copy.p50 > 20%", &many)));
+    assert!(holds(check("copy.p99 > 10us", &many)));
+    assert!(holds(check("failures >= 50", &many)));
+    assert_eq!(check("copy.p50 > 1.5x", &many), Verdict::No);
+    assert_eq!(check("loss > 0", &many), Verdict::No);
+    assert_eq!(
+        check("interrupt.p50 > 1.5x", &compare(&run([], By::Stage), &run([], By::Stage))),
+        Verdict::Unknown
+    );
+    let few = compare(&run(spread(10_000, 12), By::Stage), &run(spread(13_000, 12), By::Stage));
+    assert!(matches!(check("copy.p50 > 1.1x", &few), Verdict::Uncertain { .. }));
+}
+
+#[test]
+fn what_cannot_be_a_condition_is_pointed_at() {
+    for (text, at) in
+        [("copy", 0), ("copy.p98 > 1x", 0), ("copy.p99 = 3x", 9), ("copy.p99 > 3", 11), ("loss > 3ms", 7)]
+    {
+        let error = text.parse::<Condition>().unwrap_err();
+        assert_eq!(error.at, at, "{error}");
+    }
+}
+
+#[test]
+fn what_makes_runs_different_is_named() {
+    let a = run(spread(10_000, 10), By::Stage);
+    let mut b = a.clone();
+    b.session.kernel = "6.12".into();
+    b.lost = 3;
+    let comparison = compare(&a, &b);
+    let named: Vec<_> = comparison.differences.iter().map(|d| (d.what.as_str(), d.severity)).collect();
+    assert_eq!(named, [("kernel", Severity::Warn), ("loss in the second run", Severity::Warn)]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    /// The range of a percentile covers the true one in 95 of 100 samples, or close to that.
+    #[test]
+    fn ranges_cover_what_they_should(seed: u64) {
+        let mut covered = 0;
+        for sample in 0..200_u64 {
+            let mut state = seed ^ (sample << 32) | 1;
+            let values = (0..200).map(|_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                1000 + state % 1_000_000
+            });
+            let mut latency = Latency::default();
+            values.for_each(|ns| latency.record(ns));
+            let p90 = Estimate::of(&latency, Figure::P90).unwrap();
+            let truth = 1000 + 900_000;
+            covered += u32::from(p90.low_ns.unwrap() <= truth && truth <= p90.high_ns.unwrap());
+        }
+        prop_assert!(covered >= 180, "{} of 200", covered);
+    }
+}
