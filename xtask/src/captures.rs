@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use dsascope_guest::protocol::PROGRAMS;
@@ -19,6 +20,10 @@ use crate::version::SUPPORTED;
 /// Where the guest puts what a scenario leaves; all of it comes to the host.
 const GUEST_OUT: &str = "/tmp/scenario/out";
 const CAPTURE: &str = "run.dsc";
+
+/// For a command that should answer at once, under emulation; and attaching takes seconds there.
+const LIMIT: Duration = Duration::from_secs(60);
+const MOST_BYTES_A_FAULT: f64 = 24.0;
 
 /// Live runs, each with a capture of what it saw.
 const RUNS: [&[&str]; 4] = [
@@ -45,6 +50,48 @@ pub fn replay_as_seen(guest: &mut Guest) -> Result<()> {
         }
         ensure!(replayed == live, "{what}: {}", first_difference(&live, &replayed));
     }
+    Ok(())
+}
+
+/// `record -- COMMAND` ends as the command does and leaves a whole capture; one that fails to start leaves none.
+pub fn record_a_command(guest: &mut Guest) -> Result<()> {
+    let tracer = format!("{PROGRAMS}/{TRACER}");
+    for (number, (command, code)) in
+        [(&["man"][..], 0), (&["stat", "--pending", "1"], 2)].into_iter().enumerate()
+    {
+        let path = format!("/tmp/command-{number}.dsc");
+        let argv = [&[&tracer, "record", "-o", &path, "--", &tracer], command].concat();
+        let output = guest.run(&argv, LIMIT)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(
+            output.code == code,
+            "{}: code {} in place of {code}: {said}",
+            command.join(" "),
+            output.code
+        );
+        let read = guest.run(&[&tracer, "trace", "--json", "--from", &path], LIMIT)?;
+        let lines = String::from_utf8_lossy(&read.stdout).into_owned();
+        ensure!(
+            read.code == 0 && lines.contains("\"kind\":\"summary\""),
+            "{path}: code {}: {lines}",
+            read.code
+        );
+    }
+    let output = guest.run(&[&tracer, "record", "-o", "/tmp/none.dsc", "--", "/no/such/program"], LIMIT)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.code == 1 && said.contains("/no/such/program"), "code {}: {said}", output.code);
+    let read = guest.run(&[&tracer, "stat", "--from", "/tmp/none.dsc"], LIMIT)?;
+    ensure!(read.code == 11, "a capture of nothing was left behind");
+    Ok(())
+}
+
+/// A stream of faults in a capture takes no more than so many bytes each, all else included: docs/performance.md.
+pub fn bytes_a_fault(guest: &mut Guest) -> Result<()> {
+    let scenario = Scenario::parse(include_str!("../scenarios/four-processes-10000.toml"))?;
+    let (_, capture) = recorded(guest, &scenario, &["stat"])?;
+    let bytes = capture.len() as f64 / 10_000.0;
+    say(format!("{bytes:.1} bytes a fault in a capture of 10,000"));
+    ensure!(bytes <= MOST_BYTES_A_FAULT, "{bytes:.1} bytes a fault");
     Ok(())
 }
 

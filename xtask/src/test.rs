@@ -114,6 +114,8 @@ fn table(ways: &[Attach]) -> Result<Vec<GuestTest>> {
         fixed("devices configured anew", devices_test::reconfiguration),
         fixed("accel-config load-config agrees with doctor", accel_config::load_config),
         fixed("captures replay as they were seen", captures::replay_as_seen),
+        fixed("a capture of a command's run", captures::record_a_command),
+        fixed("bytes a fault in a capture", captures::bytes_a_fault),
         seeds(false),
         GuestTest {
             emulation: true,
@@ -526,7 +528,7 @@ mod tests {
     #[test]
     fn every_scenario_file_is_valid_and_has_a_test() {
         let all = scenarios().unwrap();
-        assert_eq!(table(&[Attach::Auto]).unwrap().len(), all.len() + 8);
-        assert_eq!(table(Attach::value_variants()).unwrap().len(), 4 * all.len() + 8);
+        assert_eq!(table(&[Attach::Auto]).unwrap().len(), all.len() + 10);
+        assert_eq!(table(Attach::value_variants()).unwrap().len(), 4 * all.len() + 10);
     }
 }

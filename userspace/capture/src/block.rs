@@ -117,6 +117,12 @@ impl Blocks {
         if full || long { self.flush() } else { None }
     }
 
+    /// Events and faults in blocks so far.
+    #[must_use]
+    pub const fn totals(&self) -> (u64, u64) {
+        (self.events, self.faults)
+    }
+
     /// Whatever is there as a block.
     pub fn flush(&mut self) -> Option<RawBlock> {
         if self.header.events.get() == 0 {

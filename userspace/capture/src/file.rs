@@ -24,6 +24,8 @@ pub(crate) struct CaptureFile {
     /// Written again before the index, for files whose beginning is damaged.
     meta: Block,
     buffer: Vec<u8>,
+    /// Events of the recording up to the end of the file, but for those that are missing in it.
+    told: u64,
 }
 
 impl CaptureFile {
@@ -49,6 +51,7 @@ impl CaptureFile {
             index: Vec::new(),
             meta: Block { header, payload, state: Vec::new() },
             buffer: Preamble::new().as_bytes().to_vec(),
+            told: begins.0,
         };
         let header = all.meta.write(0, &mut all.buffer);
         all.write_buffer()?;
@@ -65,6 +68,11 @@ impl CaptureFile {
         self.sequence > 1
     }
 
+    /// Events of the recording up to here, less those that are missing in the file.
+    pub(crate) fn told(&self) -> u64 {
+        self.told
+    }
+
     /// Bytes of the file as it would be if it ended now.
     pub(crate) fn bytes(&self) -> u64 {
         let index = (self.index.len() + 1) * size_of::<IndexEntry>() + HEADER_BYTES + size_of::<Trailer>();
@@ -79,11 +87,13 @@ impl CaptureFile {
         let header = block.write(self.sequence, &mut self.buffer);
         self.write_buffer()?;
         self.took(offset, header);
+        self.told += header.own_events();
         Ok(())
     }
 
-    /// Header again, index and trailer, and all of it to the disk.
-    pub(crate) fn end(mut self) -> io::Result<(PathBuf, u64)> {
+    /// Header again, index and trailer, and all of it to the disk. `ends`: events and faults of the recording up to here, with those that
+    /// could not be written.
+    pub(crate) fn end(mut self, ends: (u64, u64)) -> io::Result<(PathBuf, u64)> {
         self.buffer.clear();
         let offset = self.length;
         let header = self.meta.write(self.sequence, &mut self.buffer);
@@ -92,7 +102,9 @@ impl CaptureFile {
         for entry in &self.index {
             payload.extend_from_slice(entry.as_bytes());
         }
-        let (header, payload) = pack(BlockHeader::new(kind::INDEX), &payload)?;
+        let mut header = BlockHeader::new(kind::INDEX);
+        (header.events_before, header.faults_before) = (U64::new(ends.0), U64::new(ends.1));
+        let (header, payload) = pack(header, &payload)?;
         let index = Block { header, payload, state: Vec::new() };
         let place = offset + self.buffer.len() as u64;
         index.write(self.sequence, &mut self.buffer);

@@ -158,6 +158,17 @@ impl BlockHeader {
         self.worst_ns.get()
     }
 
+    /// Events of the recording in this block: without those that repeat what was before.
+    pub(crate) fn own_events(&self) -> u64 {
+        u64::from(self.events() - self.carried.get().min(self.events()))
+    }
+
+    /// Events and faults of the recording up to the end of this block.
+    pub(crate) fn ends(&self) -> (u64, u64) {
+        let events = self.events_before.get().saturating_add(self.own_events());
+        (events, self.faults_before().saturating_add(u64::from(self.faults())))
+    }
+
     #[must_use]
     pub fn faults_before(&self) -> u64 {
         self.faults_before.get()

@@ -101,6 +101,8 @@ pub struct Capture<R> {
     unreadable: Vec<(u64, u64)>,
     /// Of the recording, before this file.
     begins: (u64, u64),
+    /// And up to its end, as the index says.
+    ends: Option<(u64, u64)>,
     /// Reading: the next block, and what of the recording was told so far.
     next: usize,
     expected: (u64, u64),
@@ -157,6 +159,7 @@ impl<R: Read + Seek> Capture<R> {
             ended: false,
             unreadable: Vec::new(),
             begins: (0, 0),
+            ends: None,
             next: 0,
             expected: (0, 0),
             decoder: Decoder::default(),
@@ -344,8 +347,14 @@ impl<R: Read + Seek> Capture<R> {
         for &(offset, bytes) in self.unreadable.clone().iter().filter(|&&(offset, _)| offset >= last) {
             self.damage.push(Damage { offset, bytes, what: DamageKind::NoBlock, missing: None });
         }
-        if !self.ended {
-            self.damaged(last, 0, DamageKind::Cut, None);
+        let (events, faults) = self.expected;
+        match self.ends {
+            _ if !self.ended => self.damaged(last, 0, DamageKind::Cut, None),
+            Some(ends) if ends.0 > events => {
+                let missing = Some((ends.0 - events, ends.1.saturating_sub(faults)));
+                self.damaged(last, 0, DamageKind::Unwritten, missing);
+            }
+            _ => {}
         }
     }
 
@@ -396,6 +405,7 @@ impl<R: Read + Seek> Capture<R> {
             places.push(place);
         }
         self.places = places;
+        self.ends = Some(before(&place.header));
         Ok(rest.is_empty())
     }
 

@@ -63,6 +63,8 @@ pub enum Notice {
     Failed { what: String },
     /// The file is as large as it may be, and nothing more is recorded.
     Full { path: PathBuf },
+    /// So many events that should be in a file are not.
+    Incomplete { path: PathBuf, events: u64 },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +80,13 @@ pub enum RecordError {
 enum Order {
     Begin(Box<Meta>),
     Block(RawBlock),
-    Save { why: String },
+    Save {
+        why: String,
+    },
+    /// Nothing follows; events and faults of the whole recording.
+    End {
+        totals: (u64, u64),
+    },
 }
 
 /// Takes the stream of events as it comes.
@@ -186,14 +194,15 @@ impl Recorder {
     /// # Errors
     /// The writer is gone.
     pub fn finish(mut self) -> Result<Vec<Notice>, RecordError> {
-        let last = self.blocks.flush();
-        let orders = self.orders.take();
-        if let (Some(orders), Some(block)) = (&orders, last) {
-            // The end may wait for the disk: nothing is traced any more.
-            self.waiting.fetch_add(1, Ordering::AcqRel);
-            orders.send(Order::Block(block)).map_err(|_| RecordError::WriterGone)?;
+        let last = self.blocks.flush().map(Order::Block);
+        let totals = self.blocks.totals();
+        if let Some(orders) = self.orders.take() {
+            for order in last.into_iter().chain([Order::End { totals }]) {
+                // The end may wait for the disk: nothing is traced any more.
+                self.waiting.fetch_add(1, Ordering::AcqRel);
+                orders.send(order).map_err(|_| RecordError::WriterGone)?;
+            }
         }
-        drop(orders);
         if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             return Err(RecordError::WriterGone);
         }
@@ -240,6 +249,8 @@ struct Writer {
     failing: bool,
     /// Files saved by the flight recorder, oldest first.
     saved: VecDeque<PathBuf>,
+    /// Events and faults of the recording before the block in hand.
+    totals: (u64, u64),
 }
 
 struct Output {
@@ -268,6 +279,7 @@ impl Writer {
             carry: Carry::default(),
             failing: false,
             saved: VecDeque::new(),
+            totals: (0, 0),
         }
     }
 
@@ -276,11 +288,16 @@ impl Writer {
             waiting.fetch_sub(1, Ordering::AcqRel);
             match order {
                 Order::Begin(meta) => self.begin(*meta),
-                Order::Block(block) => match block.compress() {
-                    Ok(block) => self.take(block),
-                    Err(error) => self.failed("compress a block", &error),
-                },
+                Order::Block(block) => {
+                    let ends = block.header().ends();
+                    match block.compress() {
+                        Ok(block) => self.take(block),
+                        Err(error) => self.failed("compress a block", &error),
+                    }
+                    self.totals = ends;
+                }
                 Order::Save { why } => self.save(&why),
+                Order::End { totals } => self.totals = totals,
             }
         }
         if self.first.take().is_some() {
@@ -375,6 +392,7 @@ impl Writer {
             self.append(&block);
             let over = |out: &Output| out.until_ns.is_some_and(|until_ns| now_ns >= until_ns);
             if self.out.as_ref().is_some_and(over) {
+                self.totals = block.header.ends();
                 self.close();
             }
         }
@@ -446,8 +464,14 @@ impl Writer {
     fn close(&mut self) {
         let Some(out) = self.out.take() else { return };
         let path = out.file.path().to_owned();
-        match out.file.end() {
-            Ok((path, bytes)) => self.tell(Notice::Saved { path, bytes }),
+        let missing = self.totals.0.saturating_sub(out.file.told());
+        match out.file.end(self.totals) {
+            Ok((path, bytes)) => {
+                if missing > 0 {
+                    self.tell(Notice::Incomplete { path: path.clone(), events: missing });
+                }
+                self.tell(Notice::Saved { path, bytes });
+            }
             Err(error) => {
                 let what = format!("end {}: {error}; it opens without its index", path.display());
                 self.tell(Notice::Failed { what });

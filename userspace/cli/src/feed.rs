@@ -38,6 +38,8 @@ pub(crate) struct Feed<S> {
     ticks: u64,
     interval: Option<Interval>,
     deadline: Option<Instant>,
+    /// Events that should be in a capture and are not.
+    unwritten: u64,
 }
 
 /// What woke the feed.
@@ -66,6 +68,7 @@ impl<S: Source> Feed<S> {
             ticks: 0,
             interval: pace.interval.map(every),
             deadline: pace.duration.and_then(|duration| start.checked_add(duration)),
+            unwritten: 0,
         }
     }
 
@@ -132,7 +135,17 @@ impl<S: Source> Feed<S> {
         if let Some(recorder) = &self.recorder {
             self.notices.extend(recorder.notices());
         }
+        for notice in &self.notices {
+            if let Notice::Incomplete { events, .. } = notice {
+                self.unwritten += events;
+            }
+        }
         self.notices.drain(..)
+    }
+
+    /// Events that should be in a capture and are not, as far as it was told.
+    pub(crate) const fn unwritten(&self) -> u64 {
+        self.unwritten
     }
 
     /// Saves what the flight recorder holds, if there is one.

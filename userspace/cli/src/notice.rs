@@ -9,6 +9,9 @@ pub(crate) fn text(notice: &Notice) -> String {
         Notice::Saved { path, bytes } => format!("{} of events in {}", show_size(*bytes), path.display()),
         Notice::Saving { path, why } => format!("{why}: saving to {}", path.display()),
         Notice::Failed { what } => what.clone(),
+        Notice::Incomplete { path, events } => {
+            format!("{events} events are MISSING in {}: they could not be written", path.display())
+        }
         Notice::Full { path } => {
             format!("{} is as large as --max-size allows: nothing more is recorded", path.display())
         }

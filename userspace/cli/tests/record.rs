@@ -174,3 +174,43 @@ fn the_flight_recorder_saves_when_its_trigger_fires() {
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).contains("^ expected a number"), "{}", text(&wrong.stderr));
 }
+
+/// The binary, where files cannot grow beyond so many bytes.
+fn run_limited(bytes: u64, words: &[&str]) -> std::process::Output {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new(support::BINARY);
+    command.args(words).env("NO_COLOR", "1");
+    // SAFETY: signal(2) and setrlimit(2) are async-signal-safe and touch this child alone.
+    unsafe {
+        command.pre_exec(move || {
+            // A full disk is an error of write(2); beyond this limit there is a signal as well, which a disk does not send.
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE, bytes, bytes)?;
+            Ok(())
+        });
+    }
+    command.output().expect("the binary runs")
+}
+
+#[test]
+fn a_full_disk_is_told_and_what_was_written_stays_whole() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let input = file(&script::busy(60));
+    let (from, capture) = (input.path().to_string_lossy(), directory.path().join("full.dsc"));
+    let capture = capture.to_string_lossy();
+    let output = run_limited(60 << 10, &["record", "--from", &from, "-o", &capture]);
+    let said = text(&output.stderr);
+    assert!(said.contains("File too large") && said.contains("left out and counted"), "{said}");
+    assert!(said.contains(" events are MISSING in ") || said.contains("opens without its index"), "{said}");
+    assert_eq!(output.status.code(), Some(8), "what was to be kept was not: {said}");
+    let stat = run(&["stat", "--json", "--from", &capture]);
+    assert_eq!(stat.status.code(), Some(11), "{}", text(&stat.stderr));
+    let summary = text(&stat.stdout).lines().last().expect("a summary").to_owned();
+    assert!(
+        summary.contains("\"exact\":false") && summary.contains("events are not in the capture"),
+        "{summary}"
+    );
+    let faults =
+        text(&run(&["trace", "--json", "--from", &capture]).stdout).matches("\"kind\":\"fault\"").count();
+    assert!(faults > 1000, "{faults} faults were kept");
+}
