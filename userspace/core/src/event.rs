@@ -342,6 +342,12 @@ pub enum HoleKind {
 }
 
 impl HoleKind {
+    /// Something that a capture lacks, not this run.
+    #[must_use]
+    pub const fn is_of_capture(self) -> bool {
+        matches!(self, Self::CaptureDamaged | Self::CaptureUnwritten | Self::CaptureCut | Self::CaptureBegins)
+    }
+
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

@@ -492,9 +492,14 @@ pub fn summary(model: &Model) -> Line {
 
 /// Everything that keeps the totals from being exact.
 fn reasons(model: &Model, contexts: &[SummaryContext]) -> Vec<String> {
-    let mut reasons = Vec::new();
+    let missing = model.holes().iter().filter(|(what, _)| what.is_of_capture());
+    let mut reasons: Vec<String> = missing
+        .map(|(what, count)| format!("{count} events are not in the capture: {}", what.name()))
+        .collect();
+    let in_capture = reasons.is_empty();
     let Some(snapshot) = model.snapshot() else {
-        return vec!["the kernel's totals were never read".into()];
+        reasons.push("the kernel's totals were never read".into());
+        return reasons;
     };
     if !snapshot.quiesced {
         reasons.push("the last totals were read while probes were attached".into());
@@ -525,13 +530,6 @@ fn reasons(model: &Model, contexts: &[SummaryContext]) -> Vec<String> {
     if let Some(count) = snapshot.ledger.holes.get(name).filter(|&&count| count > 0) {
         reasons.push(format!("{count} faults counted together because the table of totals was full"));
     }
-    let captured =
-        [HoleKind::CaptureDamaged, HoleKind::CaptureUnwritten, HoleKind::CaptureCut, HoleKind::CaptureBegins];
-    let missing: Vec<_> = captured.iter().filter_map(|kind| Some((kind, model.holes().get(kind)?))).collect();
-    reasons.extend(
-        missing.iter().map(|(kind, count)| format!("{count} events are not in the capture: {}", kind.name())),
-    );
-    let in_capture = missing.is_empty();
     for SummaryContext { totals: t, records_received } in contexts {
         let name = format!("{} {} PASID {}", t.context.device, t.context.wq_id(), t.context.pasid);
         let outcomes = t.delivered + t.failed + t.not_copied + t.unobserved;
