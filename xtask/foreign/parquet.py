@@ -1,6 +1,5 @@
-"""parquet.py DOCUMENT ROWS...: DuckDB reads the Parquet files beside these JSON exports as one table, and its answers are theirs.
-
-Each ROWS is NAME.json, beside NAME.parquet in a folder `faults`. The queries are those of DOCUMENT, run as they stand there.
+"""parquet.py DOCUMENT DIRECTORY ROWS...: DuckDB reads the Parquet files in DIRECTORY/faults as one table, cell by cell what the JSON
+exports beside them say. The queries of DOCUMENT, run as they stand there, answer what is counted here.
 """
 
 import json
@@ -75,7 +74,8 @@ def trust(_, rows):
     return answer
 
 
-def main(document, paths):
+def main(document, directory, paths):
+    os.chdir(directory)
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     rows = []
@@ -104,4 +104,4 @@ def main(document, paths):
     print(f"{len(faults)} faults in {len(paths)} files, {len(queries)} queries")
 
 
-main(sys.argv[1], sys.argv[2:])
+main(sys.argv[1], sys.argv[2], sys.argv[3:])

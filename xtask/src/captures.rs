@@ -123,7 +123,7 @@ fn replay(capture: &Path, words: &[&str]) -> Result<Vec<u8>> {
 }
 
 /// The same program as in the guest: it is static.
-fn tracer() -> Result<PathBuf> {
+pub(crate) fn tracer() -> Result<PathBuf> {
     binaries::build()?.remove(TRACER).context("dsascope was not built")
 }
 
