@@ -1,5 +1,5 @@
 """parquet.py DOCUMENT DIRECTORY ROWS...: DuckDB reads the Parquet files in DIRECTORY/faults as one table, cell by cell what the JSON
-exports beside them say. The queries of DOCUMENT, run as they stand there, answer what is counted here.
+exports beside them say. The SQL of DOCUMENT, run as they stand there, answer what is counted here.
 """
 
 import json
@@ -61,7 +61,7 @@ def who_pays(faults, _):
 
 def storms(faults, _):
     seconds = Counter((row["host"], row["device"], row["time"][:19].replace("T", " ")) for row in faults)
-    return sorted(((*key, count) for key, count in seconds.items()), key=lambda row: (-row[3], row[2]))[:10]
+    return sorted(((*key, count) for key, count in seconds.items()), key=lambda row: (-row[3], row[2], *row[:2]))[:10]
 
 
 def trust(_, rows):

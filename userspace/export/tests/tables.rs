@@ -10,6 +10,7 @@ use dsascope_common::hw::event_log::EntryHeader;
 use dsascope_core::event::{
     Comm, Context, CopyOutcome, DeviceId, DeviceKind, Event, Fault, Hole, HoleKind, Marks, Open, StageTimes,
 };
+use dsascope_export::parquet::GROUP_ROWS;
 use dsascope_export::row::{Date, Kind, Row, Time};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
@@ -124,6 +125,18 @@ fn every_fault_has_its_row_and_the_books_end_the_table() {
     assert_eq!(number(kind, "received"), faults.len() as u64);
     let last = rows.last().unwrap();
     assert_eq!((cell(last, "kind"), number(last, "count")), (Some("end"), 17));
+}
+
+#[test]
+fn rows_do_not_depend_on_how_they_are_batched() {
+    let rows = all(&script::lossy(20, 3));
+    assert!(rows.len() > 3000);
+    let faults = 2 * GROUP_ROWS as u64 + 100;
+    let bytes = support::parquet(&script::busy(faults.div_ceil(180)));
+    let reader = SerializedFileReader::new(bytes::Bytes::from(bytes)).unwrap();
+    let groups: Vec<i64> = reader.metadata().row_groups().iter().map(|group| group.num_rows()).collect();
+    assert_eq!(groups[..2], [GROUP_ROWS as i64; 2]);
+    assert!(groups.len() == 3 && groups.iter().sum::<i64>() as u64 >= faults, "{groups:?}");
 }
 
 #[test]

@@ -42,13 +42,13 @@ pub(super) fn rows(cache: &Cache) -> Result<()> {
     Ok(())
 }
 
-/// DuckDB reads the Parquet files of a folder as one table, cell by cell what JSON has, and answers the queries of docs/exports.md.
+/// DuckDB reads the Parquet files of a folder as one table, cell by cell what JSON has, and answers the queries of the README.
 pub(super) fn parquet(cache: &Cache) -> Result<()> {
     let python = Python::provide(cache)?;
     let directory = tempfile::tempdir().context("cannot make a directory")?;
     let folder = directory.path().join("faults");
     fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let mut arguments = vec![workspace().join("docs/exports.md"), directory.path().to_owned()];
+    let mut arguments = vec![workspace().join("README.md"), directory.path().to_owned()];
     for (name, capture) in samples()? {
         let [_, json] = export(&capture, &folder, &name, ["parquet", "json"])?;
         arguments.push(json);
