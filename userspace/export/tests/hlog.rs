@@ -16,6 +16,8 @@ use dsascope_export::hlog::{FILES, Hlog, INTERVAL_NS};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
+use proptest::prelude::*;
+use support::faults::fault;
 use support::{Memory, feed, script};
 
 struct Log {
@@ -144,4 +146,30 @@ fn too_many_processes_share_a_tag_and_lose_nothing() {
     let log = read(memory.bytes());
     assert!(log.tags.contains_key("stage=copy;wq=wq0.0;pid=other"));
     assert_eq!(of_stage(&log, Stage::Copy).len(), model.latency().summary_now(Stage::Copy).unwrap().count);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn no_value_is_lost_and_none_moves(
+        mut faults in prop::collection::vec(fault(), 1..60),
+        interval_ns in 0..2 * INTERVAL_NS,
+    ) {
+        let memory = Memory::default();
+        faults.iter_mut().for_each(|fault| fault.at_ns = script::START_NS + fault.at_ns % (10 * INTERVAL_NS));
+        let events: Vec<Event> = [Event::Session(Box::new(script::session()))]
+            .into_iter()
+            .chain(faults.iter().copied().map(Event::Fault))
+            .collect();
+        feed(&mut Hlog::new(memory.output(), interval_ns), &events).unwrap();
+        let log = read(memory.bytes());
+        for stage in Stage::ALL {
+            let mut want = Histogram::<u64>::new_with_bounds(1, HIGHEST_NS, DIGITS).unwrap();
+            for ns in faults.iter().filter_map(|fault| fault.times.durations().get(stage)) {
+                want.record(ns.min(HIGHEST_NS)).unwrap();
+            }
+            prop_assert!(of_stage(&log, stage) == want, "{stage:?}");
+        }
+    }
 }

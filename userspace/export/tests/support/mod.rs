@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+pub(crate) mod faults;
 #[path = "../../../tui/tests/support/script.rs"]
 pub(crate) mod script;
 
