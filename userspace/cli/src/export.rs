@@ -36,6 +36,7 @@ fn format(flags: &Export) -> Result<Format, Failure> {
             flags::Format::Csv => Format::Csv,
             flags::Format::Json => Format::Json,
             flags::Format::Parquet => Format::Parquet,
+            flags::Format::Perfetto => Format::Perfetto,
         });
     }
     let extension = flags.output.extension().map(|end| end.to_string_lossy().into_owned());

@@ -359,6 +359,8 @@ pub(crate) enum Format {
     Json,
     /// The same rows in columns, for DuckDB, ClickHouse, Spark: files of many hosts are one table
     Parquet,
+    /// A trace for ui.perfetto.dev: slices by interrupt thread, work queue and kworker, flows, counters
+    Perfetto,
 }
 
 #[derive(Args, Clone, Debug)]

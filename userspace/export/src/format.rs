@@ -4,6 +4,7 @@ use crate::csv::Csv;
 use crate::hlog::Hlog;
 use crate::json::Json;
 use crate::parquet::Parquet;
+use crate::perfetto::Perfetto;
 use crate::table::Table;
 use crate::{ExportError, Exporter, Output};
 
@@ -14,6 +15,7 @@ pub enum Format {
     Csv,
     Json,
     Parquet,
+    Perfetto,
 }
 
 /// What some formats have to be told.
@@ -24,7 +26,7 @@ pub struct Options {
 }
 
 impl Format {
-    pub const ALL: [Self; 4] = [Self::Hlog, Self::Csv, Self::Json, Self::Parquet];
+    pub const ALL: [Self; 5] = [Self::Hlog, Self::Csv, Self::Json, Self::Parquet, Self::Perfetto];
 
     /// What files of it are called.
     #[must_use]
@@ -34,13 +36,14 @@ impl Format {
             Self::Csv => &["csv"],
             Self::Json => &["jsonl", "json"],
             Self::Parquet => &["parquet"],
+            Self::Perfetto => &["pftrace", "perfetto-trace"],
         }
     }
 
     /// It can be read on a terminal.
     #[must_use]
     pub const fn is_text(self) -> bool {
-        !matches!(self, Self::Parquet)
+        !matches!(self, Self::Parquet | Self::Perfetto)
     }
 
     /// # Errors
@@ -51,6 +54,7 @@ impl Format {
             Self::Csv => Box::new(Table::from(Csv::new(out)?)),
             Self::Json => Box::new(Table::from(Json::new(out))),
             Self::Parquet => Box::new(Table::from(Parquet::new(out)?)),
+            Self::Perfetto => Box::new(Perfetto::new(out)),
         })
     }
 }

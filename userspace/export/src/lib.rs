@@ -9,6 +9,7 @@ mod format;
 pub mod hlog;
 pub mod json;
 pub mod parquet;
+pub mod perfetto;
 pub mod row;
 pub mod table;
 

@@ -57,6 +57,17 @@ pub(super) fn parquet(cache: &Cache) -> Result<()> {
     Ok(())
 }
 
+/// Perfetto's own message classes decode the trace: every stage of every fault in its place, nested slices, whole flows, right counters.
+pub(super) fn perfetto(cache: &Cache) -> Result<()> {
+    let python = Python::provide(cache)?;
+    let directory = tempfile::tempdir().context("cannot make a directory")?;
+    for (name, capture) in samples()? {
+        let [trace, json] = export(&capture, directory.path(), &name, ["perfetto", "json"])?;
+        python.run("trace.py", [trace, json]).context(name)?;
+    }
+    Ok(())
+}
+
 /// The captures of samples/, by name.
 fn samples() -> Result<Vec<(String, PathBuf)>> {
     let directory = workspace().join("samples");

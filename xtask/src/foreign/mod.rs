@@ -22,4 +22,5 @@ pub const CHECKS: &[Check] = &[
     Check { name: "hlog by hdrhistogram", run: exports::hlog },
     Check { name: "json and csv by jsonschema", run: exports::rows },
     Check { name: "parquet by DuckDB", run: exports::parquet },
+    Check { name: "perfetto by Perfetto's classes", run: exports::perfetto },
 ];

@@ -1,0 +1,503 @@
+//! A trace for Perfetto: what happened when, on tracks of the driver's threads and of the work queues.
+//!
+//! - a track a device: runs of the interrupt thread, each with the hand-overs of its entries; counters of entries a run found (the log's
+//!   depth) and of events lost
+//! - a track group a WQ: waiting entries, as many lanes as wait at once, and what happened to its files
+//! - a track a kworker: services, with what they were made of inside
+//! - a process each: when the record came, or that it did not
+//!
+//! A flow goes through hand-over, wait, service and outcome of each fault; where the submission was is not observed. Slices of one track never
+//! overlap. Memory grows with the number of tracks alone.
+
+mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::io::Write;
+use std::num::NonZeroU64;
+
+use dsascope_common::hw::completion;
+use dsascope_core::decode::{operation, status};
+use dsascope_core::event::{
+    CopyOutcome, DeviceId, DriverEvent, Event, Fault, Happening, Interrupt, SessionInfo, WqId,
+};
+use dsascope_core::hist::DIGITS;
+use dsascope_core::model::Model;
+use prost::Message;
+
+use crate::{ExportError, Exporter, Output};
+use wire::{
+    Annotation, Clock, ClockSnapshot, Counter, Interned, InternedData, MONOTONIC, NEEDS_STATE, Packet,
+    Process, REALTIME, STATE_CLEARED, TrackDescriptor, TrackEvent, kind,
+};
+
+const FORMAT: &str = "Perfetto trace";
+/// One writer, so one sequence.
+const SEQUENCE: u32 = 1;
+
+/// Names of slices and instants; the number is the place plus one.
+const NAMES: [&str; 11] = [
+    "interrupt thread",
+    "hand-over",
+    "wait",
+    "service",
+    "prepare",
+    "copy",
+    "finish",
+    "delivered",
+    "FAILED",
+    "not copied",
+    "outcome not observed",
+];
+
+#[derive(Clone, Copy)]
+enum Name {
+    Interrupt = 1,
+    HandOver,
+    Wait,
+    Service,
+    Prepare,
+    Copy,
+    Finish,
+    Delivered,
+    Failed,
+    NotCopied,
+    Unobserved,
+}
+
+/// Names of annotations, likewise.
+const ARGUMENTS: [&str; 9] =
+    ["operation", "status", "error", "WQ", "PASID", "record address", "batch", "batch index", "entries"];
+
+#[derive(Clone, Copy)]
+enum Argument {
+    Operation = 1,
+    Status,
+    Error,
+    Wq,
+    Pasid,
+    Address,
+    Batch,
+    BatchIndex,
+    Entries,
+}
+
+/// What a track is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Track {
+    /// What dsascope has to say of itself.
+    Own,
+    Device(u16),
+    Depth(u16),
+    Lost,
+    Wq(WqId),
+    /// A lane of a WQ's waiting entries.
+    Wait(WqId, u32),
+    Worker(u32),
+    Process(u32),
+}
+
+/// See the module.
+pub struct Perfetto {
+    out: Output,
+    buffer: Vec<u8>,
+    /// Tracks that were described, by their identifiers.
+    tracks: HashMap<Track, u64>,
+    /// When the last entry of each lane ended.
+    lanes: HashMap<WqId, Vec<u64>>,
+    flows: u64,
+    lost: u64,
+}
+
+impl fmt::Debug for Perfetto {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Perfetto").field("tracks", &self.tracks.len()).finish_non_exhaustive()
+    }
+}
+
+fn argument(name: Argument) -> Annotation {
+    Annotation { name_iid: Some(name as u64), ..Annotation::default() }
+}
+
+fn text(name: Argument, text: &str) -> Annotation {
+    Annotation { text: Some(text.into()), ..argument(name) }
+}
+
+fn number(name: Argument, number: u64) -> Annotation {
+    Annotation { uint: Some(number), ..argument(name) }
+}
+
+impl Perfetto {
+    #[must_use]
+    pub fn new(out: Output) -> Self {
+        Self { out, buffer: Vec::new(), tracks: HashMap::new(), lanes: HashMap::new(), flows: 0, lost: 0 }
+    }
+
+    /// One packet, as an element of the file's one repeated field.
+    fn packet(&mut self, packet: &Packet) -> Result<(), ExportError> {
+        self.buffer.clear();
+        prost::encoding::encode_key(1, prost::encoding::WireType::LengthDelimited, &mut self.buffer);
+        packet
+            .encode_length_delimited(&mut self.buffer)
+            .map_err(|error| ExportError::Encode { format: FORMAT, what: error.to_string() })?;
+        self.out.write_all(&self.buffer).map_err(|error| ExportError::write(FORMAT, error))
+    }
+
+    fn event(&mut self, at_ns: u64, event: TrackEvent) -> Result<(), ExportError> {
+        self.packet(&Packet {
+            timestamp: Some(at_ns),
+            clock_id: Some(MONOTONIC),
+            sequence_id: Some(SEQUENCE),
+            sequence_flags: Some(NEEDS_STATE),
+            event: Some(event),
+            ..Packet::default()
+        })
+    }
+
+    /// Clocks and names; before everything else.
+    fn begin(&mut self, session: &SessionInfo) -> Result<(), ExportError> {
+        let clock = |id, timestamp| Clock { id: Some(id), timestamp: Some(timestamp) };
+        let wall_ns = i128::from(session.started_ns) + i128::from(session.wall_at_zero_ns);
+        let clocks =
+            vec![clock(MONOTONIC, session.started_ns), clock(REALTIME, u64::try_from(wall_ns).unwrap_or(0))];
+        let names = |names: &[&str]| -> Vec<Interned> {
+            let numbered = names.iter().zip(1..);
+            numbered.map(|(name, iid)| Interned { iid: Some(iid), name: Some((*name).into()) }).collect()
+        };
+        self.packet(&Packet {
+            clock_snapshot: Some(ClockSnapshot { clocks, primary: Some(MONOTONIC) }),
+            sequence_id: Some(SEQUENCE),
+            ..Packet::default()
+        })?;
+        self.packet(&Packet {
+            sequence_id: Some(SEQUENCE),
+            sequence_flags: Some(STATE_CLEARED),
+            interned: Some(InternedData { event_names: names(&NAMES), annotation_names: names(&ARGUMENTS) }),
+            ..Packet::default()
+        })?;
+        let own = self.track(Track::Own, || format!("dsascope on {}", session.host), None)?;
+        let note = |name: &str, text: &str| Annotation {
+            name: Some(name.into()),
+            text: Some(text.into()),
+            ..Annotation::default()
+        };
+        let annotations = vec![
+            note("dsascope", &session.tool_version),
+            note("kernel", &session.kernel),
+            note("submission", "not observed: flows begin with the hand-over"),
+        ];
+        self.event(
+            session.started_ns,
+            TrackEvent {
+                kind: Some(kind::INSTANT),
+                track: Some(own),
+                name: Some("tracing begins".into()),
+                annotations,
+                ..TrackEvent::default()
+            },
+        )
+    }
+
+    /// The identifier of a track, which is described when it is first met.
+    fn track(
+        &mut self,
+        track: Track,
+        name: impl FnOnce() -> String,
+        parent: Option<u64>,
+    ) -> Result<u64, ExportError> {
+        if let Some(&uuid) = self.tracks.get(&track) {
+            return Ok(uuid);
+        }
+        let uuid = self.tracks.len() as u64 + 1;
+        self.tracks.insert(track, uuid);
+        let mut descriptor = TrackDescriptor { uuid: Some(uuid), parent, ..TrackDescriptor::default() };
+        match track {
+            Track::Process(pid) => {
+                let pid = i32::try_from(pid).ok();
+                descriptor.process = Some(Process { pid, name: Some(name()) });
+            }
+            Track::Depth(_) => {
+                descriptor.name = Some(name());
+                descriptor.counter = Some(Counter { unit_name: Some("entries".into()) });
+            }
+            Track::Lost => {
+                descriptor.name = Some(name());
+                descriptor.counter = Some(Counter { unit_name: Some("events".into()) });
+            }
+            _ => descriptor.name = Some(name()),
+        }
+        self.packet(&Packet { sequence_id: Some(SEQUENCE), track: Some(descriptor), ..Packet::default() })?;
+        Ok(uuid)
+    }
+
+    fn device(&mut self, device: DeviceId) -> Result<u64, ExportError> {
+        self.track(Track::Device(device.id), || format!("{device} interrupt thread"), None)
+    }
+
+    fn wq(&mut self, wq: WqId) -> Result<u64, ExportError> {
+        self.track(Track::Wq(wq), || wq.to_string(), None)
+    }
+
+    fn slice(
+        &mut self,
+        track: u64,
+        (from_ns, to_ns): (u64, u64),
+        name: Name,
+        flow: Option<u64>,
+        annotations: Vec<Annotation>,
+    ) -> Result<(), ExportError> {
+        self.open(track, from_ns, name, flow, annotations)?;
+        self.close(track, to_ns)
+    }
+
+    fn open(
+        &mut self,
+        track: u64,
+        at_ns: u64,
+        name: Name,
+        flow: Option<u64>,
+        annotations: Vec<Annotation>,
+    ) -> Result<(), ExportError> {
+        let event = TrackEvent {
+            kind: Some(kind::BEGIN),
+            track: Some(track),
+            name_iid: Some(name as u64),
+            flows: flow.into_iter().collect(),
+            annotations,
+            ..TrackEvent::default()
+        };
+        self.event(at_ns, event)
+    }
+
+    fn close(&mut self, track: u64, at_ns: u64) -> Result<(), ExportError> {
+        self.event(at_ns, TrackEvent { kind: Some(kind::END), track: Some(track), ..TrackEvent::default() })
+    }
+
+    fn count(&mut self, track: u64, at_ns: u64, value: u64) -> Result<(), ExportError> {
+        let value = i64::try_from(value).ok();
+        let event =
+            TrackEvent { kind: Some(kind::COUNTER), track: Some(track), value, ..TrackEvent::default() };
+        self.event(at_ns, event)
+    }
+
+    fn interrupt(&mut self, interrupt: &Interrupt) -> Result<(), ExportError> {
+        let device = interrupt.device;
+        let track = self.device(device)?;
+        let span = (interrupt.start_ns, interrupt.end_ns.max(interrupt.start_ns));
+        let entries = u64::from(interrupt.entries);
+        self.slice(track, span, Name::Interrupt, None, vec![number(Argument::Entries, entries)])?;
+        let depth = self.track(Track::Depth(device.id), || format!("{device} event log"), Some(track))?;
+        self.count(depth, span.0, entries)?;
+        self.count(depth, span.1, 0)
+    }
+
+    fn fault(&mut self, model: &Model, fault: &Fault) -> Result<(), ExportError> {
+        self.flows += 1;
+        let flow = Some(self.flows);
+        let wq = fault.context.wq_id();
+        let times = &fault.times;
+        let ns = |time: Option<NonZeroU64>| time.map(NonZeroU64::get);
+        if let Some(queued_ns) = ns(times.queued_ns) {
+            let track = self.device(fault.context.device)?;
+            let event = TrackEvent {
+                kind: Some(kind::INSTANT),
+                track: Some(track),
+                name_iid: Some(Name::HandOver as u64),
+                flows: flow.into_iter().collect(),
+                annotations: vec![text(Argument::Wq, &wq.to_string())],
+                ..TrackEvent::default()
+            };
+            self.event(queued_ns, event)?;
+        }
+        if let Some((queued_ns, started_ns)) =
+            ns(times.queued_ns).zip(ns(times.started_ns)).filter(|(a, b)| a <= b)
+        {
+            let group = self.wq(wq)?;
+            let lanes = self.lanes.entry(wq).or_default();
+            let free = lanes.iter().position(|&end_ns| end_ns <= queued_ns).unwrap_or(lanes.len());
+            match lanes.get_mut(free) {
+                Some(end_ns) => *end_ns = started_ns,
+                None => lanes.push(started_ns),
+            }
+            let lane = free as u32;
+            let track = self.track(Track::Wait(wq, lane), || format!("{wq} waiting {lane}"), Some(group))?;
+            self.slice(track, (queued_ns, started_ns), Name::Wait, flow, Vec::new())?;
+        }
+        if let Some((started_ns, done_ns)) =
+            ns(times.started_ns).zip(ns(times.done_ns)).filter(|(a, b)| a <= b)
+        {
+            self.service(fault, (started_ns, done_ns), flow)?;
+        }
+        self.outcome(model, fault)
+    }
+
+    /// A service and its parts, on the track of the worker.
+    fn service(
+        &mut self,
+        fault: &Fault,
+        (started_ns, done_ns): (u64, u64),
+        flow: Option<u64>,
+    ) -> Result<(), ExportError> {
+        let worker = fault.worker;
+        let track = self.track(Track::Worker(worker), || format!("kworker {worker}"), None)?;
+        let (kind, entry) = (fault.context.device.kind, &fault.entry);
+        let mut annotations = vec![
+            text(Argument::Wq, &fault.context.wq_id().to_string()),
+            number(Argument::Pasid, u64::from(fault.context.pasid)),
+            text(Argument::Operation, operation(kind, entry.operation()).unwrap_or("unknown")),
+            text(Argument::Status, status(kind, fault.logged[0]).name.unwrap_or("unknown")),
+            text(Argument::Error, status(kind, entry.error()).name.unwrap_or("unknown")),
+            Annotation { pointer: Some(entry.fault_addr()), ..argument(Argument::Address) },
+        ];
+        let own = fault.error() == completion::status::BATCH_EVL_ERR;
+        if entry.batch() || own {
+            annotations.push(number(Argument::Batch, u64::from(entry.batch_id())));
+        }
+        if entry.batch() {
+            annotations.push(number(Argument::BatchIndex, u64::from(entry.batch_idx())));
+        }
+        self.open(track, started_ns, Name::Service, flow, annotations)?;
+        let ns = |time: Option<NonZeroU64>| {
+            time.map(NonZeroU64::get).filter(|ns| (started_ns..=done_ns).contains(ns))
+        };
+        let (copy_ns, copied_ns) = (ns(fault.times.copy_start_ns), ns(fault.times.copy_end_ns));
+        for (name, from, to) in [
+            (Name::Prepare, Some(started_ns), copy_ns),
+            (Name::Copy, copy_ns, copied_ns),
+            (Name::Finish, copied_ns, Some(done_ns)),
+        ] {
+            if let Some(span) = from.zip(to).filter(|(from, to)| from <= to) {
+                self.slice(track, span, name, None, Vec::new())?;
+            }
+        }
+        self.close(track, done_ns)
+    }
+
+    /// What the process sees, at the end of the flow.
+    fn outcome(&mut self, model: &Model, fault: &Fault) -> Result<(), ExportError> {
+        let name = match fault.copy {
+            CopyOutcome::Delivered { .. } => Name::Delivered,
+            CopyOutcome::Short { .. } => Name::Failed,
+            CopyOutcome::NotCopied => Name::NotCopied,
+            CopyOutcome::Unobserved => Name::Unobserved,
+        };
+        let track = match fault.tgid {
+            Some(tgid) => {
+                let comm = model.process(fault.context.key()).and_then(|process| process.comm);
+                self.track(
+                    Track::Process(tgid),
+                    || comm.map_or_else(|| "?".into(), |comm| comm.to_string()),
+                    None,
+                )?
+            }
+            None => self.wq(fault.context.wq_id())?,
+        };
+        let at_ns = fault.times.copy_end_ns.or(fault.times.done_ns).map_or(fault.at_ns, NonZeroU64::get);
+        let event = TrackEvent {
+            kind: Some(kind::INSTANT),
+            track: Some(track),
+            name_iid: Some(name as u64),
+            ending_flows: vec![self.flows],
+            ..TrackEvent::default()
+        };
+        self.event(at_ns, event)
+    }
+
+    fn happened(&mut self, track: u64, at_ns: u64, name: String) -> Result<(), ExportError> {
+        let event = TrackEvent {
+            kind: Some(kind::INSTANT),
+            track: Some(track),
+            name: Some(name),
+            ..TrackEvent::default()
+        };
+        self.event(at_ns, event)
+    }
+
+    fn driver(&mut self, event: &DriverEvent) -> Result<(), ExportError> {
+        let what = match &event.what {
+            Happening::Command(command) => format!("command: {}", command.name().unwrap_or("unknown")),
+            Happening::Halt { .. } => "device halted".into(),
+            Happening::Reset { .. } => "device reset".into(),
+            Happening::Warning { text } => text.clone(),
+        };
+        let track = self.device(event.device)?;
+        self.happened(track, event.at_ns, what)
+    }
+
+    /// What was lost so far, when that has changed.
+    fn loss(&mut self, model: &Model, at_ns: u64) -> Result<(), ExportError> {
+        let lost = model.ledger().lost();
+        if lost != self.lost || !self.tracks.contains_key(&Track::Lost) {
+            self.lost = lost;
+            let track = self.track(Track::Lost, || "events lost".into(), None)?;
+            self.count(track, at_ns, lost)?;
+        }
+        Ok(())
+    }
+}
+
+impl Exporter for Perfetto {
+    fn event(&mut self, model: &Model, event: &Event) -> Result<(), ExportError> {
+        match event {
+            Event::Session(session) if self.tracks.is_empty() => self.begin(session),
+            Event::Fault(fault) => self.fault(model, fault),
+            Event::Interrupt(interrupt) => self.interrupt(interrupt),
+            Event::Open(open) => {
+                let track = self.wq(open.context.wq_id())?;
+                self.happened(
+                    track,
+                    open.at_ns,
+                    format!("{} {} opened, PASID {}", open.comm, open.tgid, open.context.pasid),
+                )
+            }
+            Event::Release(release) => {
+                let track = self.wq(release.context.wq_id())?;
+                self.happened(track, release.at_ns, format!("PASID {} closed", release.context.pasid))
+            }
+            Event::Driver(event) => self.driver(event),
+            Event::Hole(hole) => {
+                let track = self.track(Track::Own, || "dsascope".into(), None)?;
+                self.happened(track, hole.at_ns, format!("{} {}", hole.count, hole.what.name()))?;
+                self.loss(model, hole.at_ns)
+            }
+            Event::PageRequest(request) => {
+                let track = self.device(request.device)?;
+                self.happened(track, request.at_ns, format!("page request: {}", request.answer()))
+            }
+            Event::Snapshot(snapshot) => self.loss(model, snapshot.at_ns),
+            Event::Session(_) | Event::Tick { .. } => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, model: &mut Model) -> Result<(), ExportError> {
+        let ledger = model.ledger();
+        let mut books: BTreeMap<String, u64> = BTreeMap::from([
+            ("records seen".into(), ledger.kernel.seen.total()),
+            ("records sent".into(), ledger.kernel.sent.total()),
+            ("records received".into(), ledger.received.total()),
+            ("events lost".into(), ledger.lost()),
+        ]);
+        books.extend(model.holes().iter().map(|(what, &count)| (format!("holes: {}", what.name()), count)));
+        let mut annotations: Vec<Annotation> = books
+            .into_iter()
+            .map(|(name, count)| Annotation { name: Some(name), uint: Some(count), ..Annotation::default() })
+            .collect();
+        annotations.push(Annotation {
+            name: Some("times".into()),
+            text: Some(format!("exact, in ns; histograms of dsascope are rounded to {DIGITS} digits")),
+            ..Annotation::default()
+        });
+        let at_ns = model.now_ns();
+        self.loss(model, at_ns)?;
+        let track = self.track(Track::Own, || "dsascope".into(), None)?;
+        let event = TrackEvent {
+            kind: Some(kind::INSTANT),
+            track: Some(track),
+            name: Some("loss ledger".into()),
+            annotations,
+            ..TrackEvent::default()
+        };
+        Self::event(self, at_ns, event)?;
+        self.out.flush().map_err(|error| ExportError::write(FORMAT, error))
+    }
+}
