@@ -348,6 +348,22 @@ impl HoleKind {
         matches!(self, Self::CaptureDamaged | Self::CaptureUnwritten | Self::CaptureCut | Self::CaptureBegins)
     }
 
+    /// Each kind once; losses of the ring by the first CPU.
+    pub const ALL: [Self; 12] = [
+        Self::RingLost { cpu: 0 },
+        Self::EndMissing,
+        Self::QueueMissing,
+        Self::StartMissing,
+        Self::Evicted,
+        Self::ResponseMissing,
+        Self::Undecodable,
+        Self::ChannelFull,
+        Self::CaptureDamaged,
+        Self::CaptureUnwritten,
+        Self::CaptureCut,
+        Self::CaptureBegins,
+    ];
+
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

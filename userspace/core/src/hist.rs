@@ -101,6 +101,12 @@ impl Latency {
         self.count
     }
 
+    /// Exact, longer values than are told apart included.
+    #[must_use]
+    pub const fn sum_ns(&self) -> u128 {
+        self.sum_ns
+    }
+
     /// All figures in one pass; `None` when nothing was recorded.
     #[must_use]
     pub fn summary(&self) -> Option<Summary> {

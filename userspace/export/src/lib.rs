@@ -10,6 +10,7 @@ pub mod hlog;
 pub mod json;
 pub mod parquet;
 pub mod perfetto;
+pub mod prometheus;
 pub mod row;
 pub mod table;
 
