@@ -1,5 +1,6 @@
 //! The command line as typed. Parsing only: nothing here touches the system, and limits are checked in [`crate::config`].
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ Examples:
   dsascope stat --interval 1s       one table of totals each second
   dsascope stat --for 10s --json    ten seconds as JSON Lines
   dsascope trace --pid 4242         one line a fault of one process
-  dsascope trace --json | jq 'select(.kind == \"fault\")'";
+  dsascope trace --json | jq 'select(.kind == \"fault\")'
+  dsascope serve                    figures for Prometheus";
 
 fn after_help() -> String {
     format!("{EXAMPLES}\n\nExit codes:\n{}", Code::table())
@@ -114,6 +116,16 @@ pub(crate) enum Command {
   dsascope diff before.dsc after.dsc --by wq --html diff.html
   dsascope diff base.dsc new.dsc --fail-if 'copy.p99 > 1.2x' --fail-if 'failures > 0'")]
     Diff(Diff),
+
+    /// Answer Prometheus: all figures at /metrics, and whether they can be trusted at /healthz
+    ///
+    /// On this host alone, unless TLS and a token are given. Text, OpenMetrics, and protobuf with native histograms, as the scraper asks for;
+    /// docs/serve.md has every metric.
+    #[command(after_help = "Examples:
+  dsascope serve
+  dsascope serve --from storm.dsc --speed max
+  dsascope serve --listen 0.0.0.0:9755 --tls-cert cert.pem --tls-key key.pem --token-file token")]
+    Serve(Serve),
 
     /// What this host offers to DSA, IAA and dsascope, and what to fix
     #[command(after_help = "Examples:
@@ -384,6 +396,40 @@ pub(crate) struct Export {
     /// End after this time
     #[arg(long = "for", value_parser = units::duration, value_name = "DURATION")]
     pub duration: Option<Duration>,
+
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Serve {
+    /// Address and port; one that other hosts reach needs TLS and a token, or --insecure
+    #[arg(long, default_value = "127.0.0.1:9755", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+
+    /// Certificate chain to answer with (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Answer those alone who know what is in this file, as bearer token; it must be its owner's alone
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Answer everyone who reaches --listen, without TLS or token
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// Processes with series of their own; the rest of each work queue is counted as "other"
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1000))]
+    pub top: u16,
+
+    /// Play a capture (--from) so many times as fast as it happened: 0.1 to 1000, or `max`; figures stay at its end
+    #[arg(long, default_value = "1", value_parser = units::speed, value_name = "SPEED", help_heading = "Input")]
+    pub speed: Speed,
 
     #[command(flatten)]
     pub reading: Reading,

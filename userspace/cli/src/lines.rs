@@ -36,6 +36,10 @@ pub(crate) trait Consumer {
     }
     /// The run is over; the last snapshot is in the model. `until_ns`: when tracing was told to end; detaching came after it.
     fn end(&mut self, model: &mut Model, until_ns: u64) -> Result<()>;
+    /// What was recorded has been told to its end. True: it goes on answering for it until a signal comes.
+    fn stays(&mut self, _model: &mut Model) -> Result<bool> {
+        Ok(false)
+    }
     /// Asked after each batch of events: enough was seen.
     fn is_done(&mut self) -> bool {
         false
@@ -167,6 +171,7 @@ pub(crate) async fn run<S: Source>(
     let mut status = None;
     loop {
         let mut over = false;
+        let mut at_end = false;
         tokio::select! {
             biased;
             asked = signals.next() => match asked {
@@ -182,7 +187,7 @@ pub(crate) async fn run<S: Source>(
                 command = None;
                 status = Some(ended.context("wait for the command")?);
             }
-            next = feed.next(&mut batch) => over = next? == Next::End,
+            next = feed.next(&mut batch) => at_end = next? == Next::End,
         }
         let told = tell(&mut model, &mut clock, &mut batch, &mut consumer, &mut watch);
         if let Some(why) = watch.reason() {
@@ -193,6 +198,7 @@ pub(crate) async fn run<S: Source>(
             Err(error) if is_broken_pipe(&error) => over = true,
             Err(error) => return Err(error),
         }
+        over |= at_end && !consumer.stays(&mut model)?;
         consumer.notices(&mut feed.notices().inspect(|notice| watch.noticed(notice)));
         bar.show(feed.source().progress());
         if over || consumer.is_done() {

@@ -19,6 +19,7 @@ mod privileges;
 mod progress;
 mod record;
 mod replay;
+mod serve;
 mod signals;
 mod source;
 mod stat;
@@ -101,6 +102,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             read(&export::reading(&flags)?, pace, export::Exporting::new(&flags)?)?
         }
         Command::Diff(flags) => diff::run(&flags)?,
+        Command::Serve(flags) => serve(&flags)?,
         Command::Record(flags) => return record(&flags),
         Command::Doctor(flags) => doctor(flags.json)?,
         Command::Decode(flags) => decode::run(&flags)?,
@@ -123,6 +125,15 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
 fn read(flags: &flags::Reading, pace: Pace, consumer: impl Consumer) -> Result<Code> {
     let input = Input::reading(flags, Speed::Max)?;
     let ended = input.open(&[], async |opened| opened.lines(pace, consumer).await)?;
+    Ok(ended.code)
+}
+
+/// The socket is opened and the files are read before privileges are dropped, and before anything is attached.
+fn serve(flags: &flags::Serve) -> Result<Code> {
+    let service = serve::Service::open(flags)?;
+    let input = Input::reading(&flags.reading, flags.speed)?;
+    let ended = input
+        .open(&[], async |opened| opened.lines(Pace::default(), serve::Serving::start(service)?).await)?;
     Ok(ended.code)
 }
 

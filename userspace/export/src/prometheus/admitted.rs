@@ -89,9 +89,8 @@ impl Admitted {
             }
         }
         self.seen = seen;
-        self.places.retain(|who, place| {
-            grown.contains_key(who) || now_ns.saturating_sub(place.last_ns) < QUIET_NS
-        });
+        self.places
+            .retain(|who, place| grown.contains_key(who) || now_ns.saturating_sub(place.last_ns) < QUIET_NS);
         self.fill(&grown, now_ns);
         for (who, more) in grown {
             if let Some(place) = self.places.get_mut(&who) {

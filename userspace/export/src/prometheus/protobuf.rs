@@ -102,10 +102,8 @@ fn message(family: &Family) -> MetricFamily {
 }
 
 fn sample(metric: &dsascope_core::metrics::Metric, values: &[String], value: &Value) -> Metric {
-    let pair = |(&name, value): (&&str, &String)| LabelPair {
-        name: Some(name.into()),
-        value: Some(value.clone()),
-    };
+    let pair =
+        |(&name, value): (&&str, &String)| LabelPair { name: Some(name.into()), value: Some(value.clone()) };
     let mut sample =
         Metric { label: metric.labels.iter().zip(values).map(pair).collect(), ..Metric::default() };
     let number = match value {

@@ -124,7 +124,9 @@ impl New<'_> {
         for (metric, counted, exact) in BY_WQ {
             let mut sum = 0;
             for wq in model.wqs() {
-                let value = best(counted(&wq.counts), wq.exact.as_ref().map(exact));
+                // A WQ that the totals do not have has none.
+                let totals = model.exact().map(|_| wq.exact.unwrap_or_default());
+                let value = best(counted(&wq.counts), totals.as_ref().map(exact));
                 sum += value.unwrap_or(0);
                 self.count(metric, of_wq(model, wq), value);
             }
