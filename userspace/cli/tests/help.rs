@@ -14,9 +14,19 @@ fn help(words: &[&str]) -> String {
 fn help_texts() {
     insta::assert_snapshot!("help", help(&["--help"]));
     insta::assert_snapshot!("help_short", help(&["-h"]));
-    for command in
-        ["live", "stat", "trace", "record", "export", "diff", "doctor", "decode", "completions", "man"]
-    {
+    for command in [
+        "live",
+        "stat",
+        "trace",
+        "record",
+        "export",
+        "diff",
+        "serve",
+        "doctor",
+        "decode",
+        "completions",
+        "man",
+    ] {
         insta::assert_snapshot!(format!("help_{command}"), help(&[command, "--help"]));
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use support::{BINARY, run, text};
+use support::{BINARY, file, run, script, text};
 
 const STORM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../samples/storm.dsc");
 /// Long enough for any machine; nothing waits so long when all is well.
@@ -29,8 +29,12 @@ struct Server {
 
 impl Server {
     fn start(words: &[&str]) -> Self {
+        Self::at("127.0.0.1:0", words)
+    }
+
+    fn at(listen: &str, words: &[&str]) -> Self {
         let mut child = Command::new(BINARY)
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--listen", listen])
             .args(words)
             .stderr(Stdio::piped())
             .spawn()
@@ -159,6 +163,28 @@ fn a_capture_is_served_in_every_encoding_until_a_signal() {
 }
 
 #[test]
+fn figures_that_cannot_be_trusted_are_unhealthy() {
+    let events = file(&script::failing());
+    let server = Server::start(&["--from", &events.path().to_string_lossy()]);
+    let since = Instant::now();
+    let health = loop {
+        let health = server.get("/healthz", "");
+        if !text(&health.body).contains("nothing is traced yet") {
+            break health;
+        }
+        assert!(since.elapsed() < PATIENCE, "the events' end");
+    };
+    assert_eq!(health.status, 503);
+    assert!(health.header.contains("content-type: application/json"), "{}", health.header);
+    let answer: serde_json::Value = serde_json::from_slice(&health.body).expect("JSON");
+    assert_eq!(answer["healthy"], false);
+    let problem = answer["problems"][0].as_str().expect("a problem");
+    assert!(problem.starts_with("required probe "), "{problem}");
+    // The figures are there all the same.
+    assert!(server.get("/metrics", "").text().contains("dsascope_probe_required_missing "));
+}
+
+#[test]
 fn wrong_requests_are_refused() {
     let server = Server::of_storm();
     assert_eq!(server.get("/nothing", "").status, 404);
@@ -209,7 +235,7 @@ fn other_hosts_need_tls_and_a_token() {
     let words = ["serve", "--from", STORM, "--tls-cert", &files.certificate];
     assert_eq!(run(&words).status.code(), Some(2), "a certificate without a key");
     // By name, it may.
-    let server = Server::start(&["--from", STORM, "--listen", "0.0.0.0:0", "--insecure"]);
+    let server = Server::at("0.0.0.0:0", &["--from", STORM, "--insecure"]);
     assert_eq!(server.get("/", "").status, 200);
 }
 
@@ -319,4 +345,45 @@ fn a_port_that_is_taken_is_named() {
     assert_eq!(output.status.code(), Some(1));
     let stderr = text(&output.stderr);
     assert!(stderr.contains("in use") && stderr.contains("next: choose another --listen"), "{stderr}");
+}
+
+const FLEET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/fleet.md");
+
+/// What a scrape comes to, as a row of that table: work queues with faults, series (with classic histograms, with native ones alone), bytes
+/// in each encoding.
+fn scraped(server: &Server) -> [usize; 6] {
+    let text = server.get("/metrics", "").text();
+    let count = |what: fn(&&str) -> bool| text.lines().filter(what).count();
+    let series = count(|line| !line.starts_with('#'));
+    let classic = count(|line| line.starts_with("dsascope_stage_seconds_"));
+    let native = count(|line| line.starts_with("dsascope_stage_seconds_count"));
+    let busy =
+        count(|line| line.starts_with("dsascope_stage_seconds_count") && line.contains("stage=\"service\""));
+    let [open, protobuf] = [OPENMETRICS, PROTOBUF].map(|accept| server.get("/metrics", accept).body.len());
+    [busy, series, series - classic + native, text.len(), open, protobuf]
+}
+
+#[test]
+fn a_scrape_costs_what_is_documented() {
+    let document = std::fs::read_to_string(FLEET).expect("docs/fleet.md");
+    let (_, rest) = document.split_once("<!-- scrape -->\n").expect("the table");
+    let (table, _) = rest.split_once("<!-- end -->").expect("the table's end");
+    let rows: Vec<&str> = table.lines().skip(2).collect();
+    assert_eq!(rows.len(), 3, "{table}");
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).filter(|cell| !cell.is_empty()).collect();
+        let documented: Vec<usize> = cells[1..].iter().map(|cell| cell.parse().expect(row)).collect();
+        let path = format!("{}/../../samples/{}.dsc", env!("CARGO_MANIFEST_DIR"), cells[0]);
+        let server = Server::start(&["--from", &path, "--speed", "max"]);
+        let since = Instant::now();
+        loop {
+            let scraped = scraped(&server);
+            // The same series; their values, of memory and time above all, have not always as many digits.
+            let near = |(now, then): (&usize, &usize)| now.abs_diff(*then) * 200 <= *then;
+            if scraped[..3] == documented[..3] && scraped.iter().zip(&documented).all(near) {
+                break;
+            }
+            assert!(since.elapsed() < PATIENCE, "docs/fleet.md has {row}; a scrape is {scraped:?}");
+        }
+    }
 }

@@ -240,6 +240,28 @@ mod tests {
         }
     }
 
+    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/serve.md");
+
+    #[test]
+    fn the_document_has_this_catalogue() {
+        let mut table = String::from("| metric | kind | labels | what |\n|---|---|---|---|\n");
+        for Metric { name, kind, labels, help, .. } in CATALOGUE {
+            let labels = labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+            table.push_str(&format!("| `{name}` | {} | {labels} | {help} |\n", kind.name()));
+        }
+        let text = std::fs::read_to_string(DOCUMENT).unwrap();
+        let (head, rest) = text.split_once("<!-- metrics -->\n").unwrap();
+        let (found, tail) = rest.split_once("<!-- end -->").unwrap();
+        if std::env::var_os("UPDATE_METRICS").is_some() {
+            std::fs::write(DOCUMENT, format!("{head}<!-- metrics -->\n{table}<!-- end -->{tail}")).unwrap();
+        } else {
+            assert!(
+                found == table,
+                "run `UPDATE_METRICS=1 cargo test -p dsascope-core` and commit {DOCUMENT}"
+            );
+        }
+    }
+
     #[test]
     fn bounds_rise_from_a_microsecond_to_a_minute() {
         assert!(BUCKETS_NS.is_sorted_by(|a, b| a < b));
