@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -103,7 +103,7 @@ fn router(access: Access, pages: Pages) -> Router {
 
 async fn admit(State(access): State<Access>, request: Request, next: Next) -> Response {
     let authorization = request.headers().get(header::AUTHORIZATION);
-    if access.admits(authorization.map(|value| value.as_bytes())) {
+    if access.admits(authorization.map(HeaderValue::as_bytes)) {
         next.run(request).await
     } else {
         (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "a token is needed\n")

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use dsascope_common::wire::kind;
 use dsascope_core::decode::operation;
-use dsascope_core::event::{ByKind, HoleKind, SessionInfo, WqId};
+use dsascope_core::event::{ByKind, HoleKind, Hook, SessionInfo, VerdictState, WqId};
 use dsascope_core::findings::FindingKind;
 use dsascope_core::ledger::Balance;
 use dsascope_core::metrics::{self, Metric, OTHER};
@@ -232,10 +232,8 @@ impl New<'_> {
         let snapshot = model.snapshot();
         self.gauge(&metrics::PENDING, vec![], snapshot.and_then(|snapshot| snapshot.pending));
         self.gauge(&metrics::ACTIVE, vec![], snapshot.and_then(|snapshot| snapshot.active));
-        let watched = |verdict: &&dsascope_core::event::Verdict| {
-            verdict.hook == dsascope_core::event::Hook::PageResponse && verdict.state.attached()
-        };
-        if model.verdicts().iter().any(|verdict| watched(&verdict)) {
+        let is_watched = |hook| model.verdicts().iter().any(|v| v.hook == hook && v.state.attached());
+        if is_watched(Hook::PageResponse) {
             let (groups, refused) = model
                 .page_requests()
                 .totals()
@@ -297,7 +295,6 @@ impl New<'_> {
     }
 
     fn probes(&mut self, model: &Model) {
-        use dsascope_core::event::VerdictState;
         for verdict in model.verdicts() {
             let hook = word(verdict.hook.name());
             let by = match &verdict.state {
