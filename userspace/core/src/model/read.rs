@@ -135,6 +135,12 @@ impl Model {
         merged
     }
 
+    /// The same for whoever reads the histograms themselves: no figures are made of them.
+    #[must_use]
+    pub fn wq_histograms(&self, id: WqId) -> StageHistograms {
+        self.rows.wq_latency(id)
+    }
+
     pub fn devices(&self) -> impl ExactSizeIterator<Item = &Device> {
         self.devices.values()
     }

@@ -186,7 +186,7 @@ impl New<'_> {
             self.scrape.set(&metrics::STAGE_SECONDS, labels, Value::Histogram(Box::new(whole)));
         };
         for wq in model.wqs().filter(|wq| wq.counts.faults + wq.counts.unfinished > 0) {
-            let latency = model.wq_latency(wq.id);
+            let latency = model.wq_histograms(wq.id);
             for stage in Stage::ALL {
                 let Some(latency) = latency.get(stage) else { continue };
                 let whole = Distribution::new(latency);
