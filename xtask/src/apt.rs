@@ -23,6 +23,8 @@ const SUITES: [&str; 3] = ["trixie-backports", "trixie", "bookworm-backports"];
 const QEMU_SUITE: &str = "trixie-backports";
 /// The newest release of Debian that has accel-config.
 const ACCEL_CONFIG_SUITE: &str = "trixie";
+/// One whose Prometheus has native histograms.
+const PROMETHEUS_SUITE: &str = "trixie";
 /// Signs all of [`SUITES`]; part of every Debian system.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Lists older than this are fetched again before a kernel is chosen by prefix.
@@ -106,6 +108,11 @@ impl Apt {
     /// Fetches Debian's accel-config with all it depends on, libc included, and unpacks it into `into`.
     pub fn unpack_accel_config(&self, into: &Path) -> Result<()> {
         self.unpack_with_dependencies("accel-config", ACCEL_CONFIG_SUITE, into)
+    }
+
+    /// Fetches Debian's Prometheus, promtool in it, with all it depends on, libc included, and unpacks it into `into`.
+    pub fn unpack_prometheus(&self, into: &Path) -> Result<()> {
+        self.unpack_with_dependencies("prometheus", PROMETHEUS_SUITE, into)
     }
 
     fn unpack_with_dependencies(&self, package: &str, suite: &str, into: &Path) -> Result<()> {

@@ -36,6 +36,8 @@ pub enum Command {
     Cost(crate::cost::Arguments),
     /// Draw the pictures of docs/screens from the live view's snapshots
     Screens(crate::screens::Arguments),
+    /// Make Grafana's dashboard and Prometheus' rules from the metric catalogue
+    Dashboards(crate::dashboards::Arguments),
     /// Make the captures of samples/ anew, in a guest
     Samples,
     /// Run every test: unit, property and snapshot tests, then those in guests

@@ -15,6 +15,7 @@ pub mod cleanup;
 pub mod cli;
 pub mod control;
 pub mod cost;
+pub mod dashboards;
 pub mod demo;
 pub mod devices;
 pub mod devices_test;

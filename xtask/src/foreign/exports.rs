@@ -69,7 +69,7 @@ pub(super) fn perfetto(cache: &Cache) -> Result<()> {
 }
 
 /// The captures of samples/, by name.
-fn samples() -> Result<Vec<(String, PathBuf)>> {
+pub(super) fn samples() -> Result<Vec<(String, PathBuf)>> {
     let directory = workspace().join("samples");
     let entries = fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?;
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;

@@ -4,6 +4,7 @@
 //! Refuses: guests; what it reads is exported from the captures of samples/.
 
 mod exports;
+mod prometheus;
 pub mod python;
 
 use anyhow::Result;
@@ -23,4 +24,5 @@ pub const CHECKS: &[Check] = &[
     Check { name: "json and csv by jsonschema", run: exports::rows },
     Check { name: "parquet by DuckDB", run: exports::parquet },
     Check { name: "perfetto by Perfetto's classes", run: exports::perfetto },
+    Check { name: "metrics, dashboards and rules by Prometheus", run: prometheus::check },
 ];
