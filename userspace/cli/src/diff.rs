@@ -1,10 +1,13 @@
 //! `dsascope diff`: two captures beside each other, as text, JSON or a page, with an exit code for CI.
 
 use std::fmt::Write;
+use std::io::{IsTerminal, stdout};
+use std::path::Path;
 
 use anyhow::Result;
 use dsascope_core::compare::{
-    By, Change, Collector, Comparison, Condition, GroupChange, Run, Severity, StageChange, Verdict, compare,
+    By, Change, Checked, Collector, Comparison, Estimate, GroupChange, Run, Severity, StageChange, Verdict,
+    compare,
 };
 use dsascope_core::event::Event;
 use dsascope_core::hist::{Bar, Latency};
@@ -21,8 +24,12 @@ use crate::progress::Bar as Progress;
 use crate::replay::{Replay, Speed};
 use crate::source::{EventFile, Next, Source};
 
-/// Bars of a histogram in a decade; each is a column wide.
-const BARS_A_DECADE: u32 = 12;
+/// Bars of a histogram in a decade, most first; each is a column wide, and the first that fits is taken.
+const BARS_A_DECADE: [u32; 7] = [24, 12, 8, 6, 4, 2, 1];
+/// Columns where there is no terminal.
+const WIDTH: usize = 80;
+/// From so many columns on, the ranges stand beside the figures.
+const WIDTH_OF_RANGES: usize = 100;
 const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 pub(crate) fn run(flags: &Diff) -> Result<Code> {
@@ -31,25 +38,19 @@ pub(crate) fn run(flags: &Diff) -> Result<Code> {
         flags::By::Wq => By::WorkQueue,
         flags::By::Process => By::Process,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let read = |path: &std::path::Path| -> Result<Run> {
-        runtime.block_on(async {
-            if Replay::is_capture(path) {
-                fold(Replay::open(path, Speed::Max)?, by).await
-            } else {
-                fold(EventFile::open(path)?, by).await
-            }
-        })
-    };
-    let (a, b) = (read(&flags.a)?, read(&flags.b)?);
-    let comparison = compare(&a, &b);
-    let refused: Vec<_> =
-        comparison.differences.iter().filter(|difference| difference.severity == Severity::Refuse).collect();
+    let ((a, damaged_a), (b, damaged_b)) = (read(&flags.a, by)?, read(&flags.b, by)?);
+    let mut comparison = compare(&a, &b);
+    comparison.check(&flags.fail_if);
+    let refused: Vec<String> = comparison
+        .differences
+        .iter()
+        .filter(|difference| difference.severity == Severity::Refuse)
+        .map(|d| format!("{}: {} / {}", d.what, d.a, d.b))
+        .collect();
     if !refused.is_empty() && !flags.force {
-        let what: Vec<_> = refused.iter().map(|d| format!("{}: {} / {}", d.what, d.a, d.b)).collect();
         return Err(Failure::new(
             Code::NotComparable,
-            format!("the two runs did not observe the same: {}", what.join("; ")),
+            format!("the two runs did not observe the same: {}", refused.join("; ")),
             "record both with the same probes, or give --force to compare what there is",
         )
         .into());
@@ -61,27 +62,44 @@ pub(crate) fn run(flags: &Diff) -> Result<Code> {
             Failure::new(Code::Failure, format!("write {}: {error}", path.display()), next)
         })?;
     }
-    let verdicts: Vec<(&Condition, Verdict)> =
-        flags.fail_if.iter().map(|condition| (condition, condition.check(&comparison))).collect();
     generate::to_stdout(|out| {
         if flags.json {
             out.extend(Line::from(Body::Comparison(Box::new(comparison.clone()))).to_text()?.into_bytes());
             out.push(b'\n');
         } else {
-            out.extend(text(&comparison, &a, &b, [&name(&flags.a), &name(&flags.b)], &verdicts).into_bytes());
+            out.extend(text(&comparison, &a, &b, [&name(&flags.a), &name(&flags.b)], width()).into_bytes());
         }
         Ok(())
     })?;
-    let failed =
-        verdicts.iter().any(|(_, verdict)| matches!(verdict, Verdict::Holds { .. } | Verdict::Unknown));
-    Ok(if failed { Code::Regression } else { Code::Ok })
+    Ok(match comparison.conditions.iter().any(|checked| checked.verdict.fails()) {
+        true => Code::Regression,
+        false if damaged_a || damaged_b => Code::BadInput,
+        false => Code::Ok,
+    })
 }
 
-fn name(path: &std::path::Path) -> String {
+/// Folds a file into a run; true: some of it could not be read, which has been told.
+fn read(path: &Path, by: By) -> Result<(Run, bool)> {
+    tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+        if Replay::is_capture(path) {
+            fold(Replay::open(path, Speed::Max)?, by).await
+        } else {
+            fold(EventFile::open(path)?, by).await
+        }
+    })
+}
+
+/// Columns to fill.
+fn width() -> usize {
+    let of_terminal = stdout().is_terminal().then(|| crossterm::terminal::size().ok()).flatten();
+    of_terminal.map_or(WIDTH, |(width, _)| usize::from(width).max(1))
+}
+
+fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-async fn fold(mut source: impl Source, by: By) -> Result<Run> {
+async fn fold(mut source: impl Source, by: By) -> Result<(Run, bool)> {
     let mut model = Model::default();
     let mut collector = Collector::new(by);
     let mut progress = Progress::new(true);
@@ -98,32 +116,26 @@ async fn fold(mut source: impl Source, by: By) -> Result<Run> {
         }
     }
     drop(progress);
-    notice::damage(&source.damage());
-    Ok(collector.finish(&model))
+    let damaged = notice::damage(&source.damage());
+    Ok((collector.finish(&model), damaged))
 }
 
 /// All of it, for people.
-fn text(
-    comparison: &Comparison,
-    a: &Run,
-    b: &Run,
-    names: [&str; 2],
-    verdicts: &[(&Condition, Verdict)],
-) -> String {
+fn text(comparison: &Comparison, a: &Run, b: &Run, names: [&str; 2], width: usize) -> String {
     let mut out = format!("A {}\nB {}\n", names[0], names[1]);
     for difference in &comparison.differences {
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(out, "not the same: {}: {} / {}", difference.what, difference.a, difference.b);
     }
     for group in &comparison.groups {
-        out.push_str(&group_text(group, a, b));
+        out.push_str(&group_text(group, a, b, width));
     }
     let _ = writeln!(
         out,
-        "\n* the change is certain (95 %); ~ it may be chance; percentiles are at most {} % too high",
+        "\n* the change is certain (95 %); ~ it may be chance\n  percentiles are at most {} % too high; each histogram is drawn to its own count",
         comparison.bucket_error * 100.0
     );
-    for (condition, verdict) in verdicts {
+    for Checked { condition, verdict } in &comparison.conditions {
         let says = match verdict {
             Verdict::Holds { found } => format!("FAILED  {condition}: {found}"),
             Verdict::Uncertain { found } => format!("ok      {condition}: {found}, but that may be chance"),
@@ -135,7 +147,7 @@ fn text(
     out
 }
 
-fn group_text(group: &GroupChange, a: &Run, b: &Run) -> String {
+fn group_text(group: &GroupChange, a: &Run, b: &Run, width: usize) -> String {
     let per_s = |rate_of: Option<f64>| rate_of.map_or_else(|| "-".into(), rate);
     let mut out = format!(
         "\n{}: faults {} / {}, failed {} / {}, {} / {} a second\n",
@@ -150,14 +162,24 @@ fn group_text(group: &GroupChange, a: &Run, b: &Run) -> String {
     for stage in &group.stages {
         let [la, lb] =
             [a, b].map(|run| run.latency(&group.group).and_then(|latency| latency.get(stage.stage)));
-        out.push_str(&stage_text(stage, la, lb));
+        out.push_str(&stage_text(stage, la, lb, width));
     }
     out
 }
 
-fn stage_text(stage: &StageChange, a: Option<&Latency>, b: Option<&Latency>) -> String {
+fn stage_text(stage: &StageChange, a: Option<&Latency>, b: Option<&Latency>, width: usize) -> String {
     let time = |ns: Option<u64>| optional_duration(&Theme::PLAIN, ns);
-    let mut out = format!("  {:9} {:>8} {:>8} {:>9} {:>7}\n", stage.stage.name(), "A", "B", "B-A", "B/A");
+    let range = |estimate: &Option<Estimate>| match estimate {
+        Some(Estimate { low_ns: None, high_ns: None, .. }) | None => "-".into(),
+        Some(Estimate { low_ns, high_ns, .. }) => format!("{} to {}", time(*low_ns), time(*high_ns)),
+    };
+    let with_ranges = width >= WIDTH_OF_RANGES;
+    let mut out = format!("  {:9} {:>8} {:>8} {:>9} {:>7}", stage.stage.name(), "A", "B", "B-A", "B/A");
+    // Writing to a String cannot fail, here and below.
+    if with_ranges {
+        let _ = write!(out, "   {:>18} {:>18}", "A with 95 %", "B with 95 %");
+    }
+    out.push('\n');
     for change in &stage.changes {
         let Change { figure, a, b, delta_ns, ratio, certain } = change;
         let delta = delta_ns.map_or_else(
@@ -166,11 +188,10 @@ fn stage_text(stage: &StageChange, a: Option<&Latency>, b: Option<&Latency>) -> 
         );
         let mark = match certain {
             Some(true) => "*",
-            Some(false) if *delta_ns != Some(0) => "~",
-            _ => " ",
+            _ if delta_ns.is_none_or(|ns| ns == 0) => " ",
+            _ => "~",
         };
-        let _ = writeln!(
-            out,
+        let mut row = format!(
             "    {:7} {:>8} {:>8} {:>9} {:>7} {mark}",
             figure.name(),
             time(a.map(|estimate| estimate.ns)),
@@ -178,6 +199,10 @@ fn stage_text(stage: &StageChange, a: Option<&Latency>, b: Option<&Latency>) -> 
             delta,
             ratio.map_or_else(|| "-".into(), |ratio| format!("{ratio:.2}x")),
         );
+        if with_ranges {
+            let _ = write!(row, " {:>18} {:>18}", range(a), range(b));
+        }
+        let _ = writeln!(out, "{}", row.trim_end());
     }
     if let Some(slower) = stage.slower {
         let sure = if stage.shifted { "*" } else { "~" };
@@ -187,16 +212,20 @@ fn stage_text(stage: &StageChange, a: Option<&Latency>, b: Option<&Latency>) -> 
             slower * 100.0
         );
     }
-    out.push_str(&overlay(a, b));
+    out.push_str(&overlay(a, b, width));
     out
 }
 
 /// Both histograms on one logarithmic axis, each to its own count, so that runs of different lengths can be compared.
-fn overlay(a: Option<&Latency>, b: Option<&Latency>) -> String {
+fn overlay(a: Option<&Latency>, b: Option<&Latency>, width: usize) -> String {
+    const BEFORE: &str = "    A |";
     let mut both = Latency::default();
     a.into_iter().chain(b).for_each(|latency| both.merge(latency));
-    let all = both.bars(BARS_A_DECADE);
-    let [a, b] = [a, b].map(|latency| latency.map(|latency| latency.bars(BARS_A_DECADE)).unwrap_or_default());
+    let room = width.saturating_sub(BEFORE.len() + 1);
+    let fits = |per_decade: &u32| both.bars(*per_decade).len() <= room;
+    let per_decade = BARS_A_DECADE.into_iter().find(fits).unwrap_or(1);
+    let all = both.bars(per_decade);
+    let [a, b] = [a, b].map(|latency| latency.map(|latency| latency.bars(per_decade)).unwrap_or_default());
     let (Some(first), Some(last)) = (all.first(), all.last()) else { return String::new() };
     let row = |bars: &[Bar]| -> String {
         let most = bars.iter().map(|bar| bar.count).max().unwrap_or(0).max(1);
@@ -207,7 +236,13 @@ fn overlay(a: Option<&Latency>, b: Option<&Latency>) -> String {
         all.iter().map(level).collect()
     };
     let time = |ns: u64| optional_duration(&Theme::PLAIN, Some(ns));
-    format!("    A |{}|\n    B |{}| {} to {}\n", row(&a), row(&b), time(first.from_ns), time(last.to_ns))
+    format!(
+        "{BEFORE}{}|\n    B |{}|\n       {} to {}, logarithmic\n",
+        row(&a),
+        row(&b),
+        time(first.from_ns),
+        time(last.to_ns)
+    )
 }
 
 #[cfg(test)]
@@ -222,10 +257,34 @@ mod tests {
             latency
         };
         let (a, b) = (latency(&[1000, 1000, 2000]), latency(&[4000, 9000]));
-        let drawn = overlay(Some(&a), Some(&b));
-        let rows: Vec<usize> =
-            drawn.lines().map(|row| row[..row.rfind('|').unwrap_or(0)].chars().count()).collect();
-        assert_eq!(rows[0], rows[1], "{drawn}");
-        assert_eq!(overlay(None, None), "");
+        let drawn = overlay(Some(&a), Some(&b), 80);
+        let rows: Vec<&str> = drawn.lines().collect();
+        let width = |row: &str| row.chars().count();
+        assert!(width(rows[0]) == width(rows[1]) && width(rows[0]) <= 80, "{drawn}");
+        let bars = |row: &str| row.chars().filter(|c| LEVELS[1..].contains(c)).count();
+        assert_eq!((bars(rows[0]), bars(rows[1])), (2, 2), "{drawn}");
+        let (far, near) = (latency(&[1, 1 << 35]), latency(&[5]));
+        assert!(overlay(Some(&far), Some(&near), 40).lines().all(|row| width(row) <= 40));
+        assert_eq!(overlay(None, None, 80), "");
+    }
+
+    #[test]
+    fn two_samples_as_people_see_them() {
+        let sample = |name: &str| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../samples").join(name);
+            let (run, damaged) = read(&path, By::Stage).expect("a capture");
+            assert!(!damaged);
+            run
+        };
+        let (a, b) = (sample("storm.dsc"), sample("batch.dsc"));
+        let mut comparison = compare(&a, &b);
+        let conditions = ["copy.p99 > 1.2x", "copy.p50 > 50us", "copy.p99.9 < 0.9x", "interrupt.mean < 99%"];
+        comparison.check(&conditions.map(|condition| condition.parse().expect("a condition")));
+        for width in [80, 120] {
+            let text = text(&comparison, &a, &b, ["storm.dsc", "batch.dsc"], width);
+            let too_wide = text.lines().find(|line| line.chars().count() > width);
+            assert_eq!(too_wide, None, "at {width}");
+            insta::assert_snapshot!(format!("storm_and_batch_{width}"), text);
+        }
     }
 }

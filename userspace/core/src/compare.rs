@@ -1,8 +1,8 @@
 //! Two runs beside each other: what differs, by how much, and how sure that is.
 //!
 //! [`Collector`] folds a run into groups, [`compare`] sets two of them side by side. Pure. Percentiles have distribution-free ranges from the
-//! ranks of the sorted values (95 %), the shift as a whole the chance that a fault of the second run is slower (Mann-Whitney, from the
-//! histograms). Both take faults as independent, which those of one storm are not quite: docs/compare.md.
+//! ranks of the sorted values (95 %), the mean one from the spread, the shift as a whole the chance that a fault of the second run is slower
+//! (Mann-Whitney, from the histograms). All take faults as independent, which those of one storm are not quite: docs/compare.md.
 
 mod condition;
 mod run;
@@ -10,14 +10,16 @@ mod run;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use condition::{Condition, Verdict};
+pub use condition::{Checked, Condition, Verdict};
 pub use run::{By, Collector, Difference, Run, Severity};
 
-use crate::hist::Latency;
+use crate::hist::{Latency, Summary};
 use crate::stages::Stage;
 
 /// Standard deviations of a 95 % range.
 const Z95: f64 = 1.96;
+/// With fewer values than this a mean has no range: how it is distributed still depends on how they are.
+const LEAST_FOR_MEAN: u64 = 30;
 
 /// The figures that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -68,20 +70,34 @@ pub struct Estimate {
 impl Estimate {
     fn of(latency: &Latency, figure: Figure) -> Option<Self> {
         let summary = latency.summary()?;
-        let Some(quantile) = figure.quantile() else {
-            let ns = if figure == Figure::Max { summary.max_ns } else { summary.mean_ns };
-            return Some(Self { ns, low_ns: None, high_ns: None });
+        let (ns, range) = match figure.quantile() {
+            Some(quantile) => (latency.percentile(quantile)?, ranks(latency, quantile)),
+            None if figure == Figure::Mean => (summary.mean_ns, around_mean(latency, &summary)),
+            None => (summary.max_ns, [None; 2]),
         };
-        let count = summary.count as f64;
-        let spread = Z95 * (count * quantile * (1.0 - quantile)).sqrt();
-        let rank =
-            |rank: f64| (rank >= 1.0 && rank <= count).then(|| latency.percentile(rank / count)).flatten();
-        Some(Self {
-            ns: latency.percentile(quantile)?,
-            low_ns: rank((count * quantile - spread).floor()),
-            high_ns: rank((count * quantile + spread).ceil() + 1.0),
-        })
+        let [low_ns, high_ns] = range;
+        Some(Self { ns, low_ns, high_ns })
     }
+}
+
+/// The values whose ranks enclose a percentile, rounded outwards; `None` where so few values lie beyond it that the rank does not exist.
+fn ranks(latency: &Latency, quantile: f64) -> [Option<u64>; 2] {
+    let count = latency.count() as f64;
+    let spread = Z95 * (count * quantile * (1.0 - quantile)).sqrt();
+    [(count * quantile - spread).floor(), (count * quantile + spread).ceil() + 1.0]
+        .map(|rank| (rank >= 1.0 && rank <= count).then(|| latency.percentile(rank / count)).flatten())
+}
+
+/// Where the mean lies, from the spread of the values; `None` of few values, and where some are longer than is told apart.
+fn around_mean(latency: &Latency, summary: &Summary) -> [Option<u64>; 2] {
+    if summary.count < LEAST_FOR_MEAN || summary.clamped > 0 {
+        return [None; 2];
+    }
+    let mean = summary.mean_ns as f64;
+    let squares: f64 = latency.recorded().map(|(ns, count)| (ns as f64 - mean).powi(2) * count as f64).sum();
+    let count = summary.count as f64;
+    let half = Z95 * (squares / (count - 1.0) / count).sqrt();
+    [Some((mean - half).max(0.0).floor() as u64), Some((mean + half).ceil() as u64)]
 }
 
 /// One figure of both.
@@ -94,7 +110,7 @@ pub struct Change {
     pub delta_ns: Option<i64>,
     /// B by A.
     pub ratio: Option<f64>,
-    /// The ranges of the two do not overlap; null where one has none.
+    /// The ranges of the two do not overlap; null where that cannot be told, for want of values or of a range.
     pub certain: Option<bool>,
 }
 
@@ -109,9 +125,12 @@ impl Change {
             delta_ns: both.and_then(|(a, b)| i64::try_from(i128::from(b.ns) - i128::from(a.ns)).ok()),
             ratio: both.filter(|(a, _)| a.ns > 0).map(|(a, b)| b.ns as f64 / a.ns as f64),
             certain: both.and_then(|(a, b)| {
-                let apart = a.high_ns.zip(b.low_ns).map(|(a, b)| a < b);
-                let below = b.high_ns.zip(a.low_ns).map(|(b, a)| b < a);
-                Some(apart? || below?)
+                let apart = |below: Option<u64>, above: Option<u64>| Some(below? < above?);
+                match (apart(a.high_ns, b.low_ns), apart(b.high_ns, a.low_ns)) {
+                    (Some(true), _) | (_, Some(true)) => Some(true),
+                    (Some(false), Some(false)) => Some(false),
+                    _ => None,
+                }
             }),
         }
     }
@@ -157,6 +176,19 @@ pub struct Comparison {
     pub lost_b: u64,
     /// A percentile is at most so much above the value it stands for.
     pub bucket_error: f64,
+    /// Of `--fail-if`.
+    #[serde(default)]
+    pub conditions: Vec<Checked>,
+}
+
+impl Comparison {
+    /// Holds conditions against the group of everything.
+    pub fn check(&mut self, conditions: &[Condition]) {
+        self.conditions = conditions
+            .iter()
+            .map(|condition| Checked { condition: condition.to_string(), verdict: condition.check(self) })
+            .collect();
+    }
 }
 
 /// Sets two runs side by side: groups of both, most faults first, after the one of everything.
@@ -175,6 +207,7 @@ pub fn compare(a: &Run, b: &Run) -> Comparison {
         lost_a: a.lost,
         lost_b: b.lost,
         bucket_error: 10f64.powi(-i32::from(crate::hist::DIGITS)),
+        conditions: Vec::new(),
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! One file, without scripts and without anything from elsewhere. Text from captures is escaped by the template.
 
-use dsascope_core::compare::{Comparison, Estimate, GroupChange, Run, Severity, StageChange};
+use dsascope_core::compare::{
+    Checked, Comparison, Estimate, GroupChange, Run, Severity, StageChange, Verdict,
+};
 use dsascope_core::hist::{Bar, Latency};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -58,6 +60,19 @@ pub fn page(comparison: &Comparison, a: &Run, b: &Run, name_a: &str, name_b: &st
                         }
                     }
                 }
+                @if !comparison.conditions.is_empty() {
+                    section {
+                        h2 { "Conditions" }
+                        table {
+                            @for Checked { condition, verdict } in &comparison.conditions {
+                                tr.certain[verdict.fails()] {
+                                    td { (condition) }
+                                    td { (in_words(verdict)) }
+                                }
+                            }
+                        }
+                    }
+                }
                 @for group in &comparison.groups { (group_section(group, a, b)) }
                 p.note {
                     "Bold: the change is certain (95 %). Percentiles are at most "
@@ -68,6 +83,15 @@ pub fn page(comparison: &Comparison, a: &Run, b: &Run, name_a: &str, name_b: &st
         }
     };
     page.into_string()
+}
+
+fn in_words(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Holds { found } => format!("failed: {found}"),
+        Verdict::Uncertain { found } => format!("ok: {found}, but that may be chance"),
+        Verdict::No => "ok".into(),
+        Verdict::Unknown => "failed: not known of both runs".into(),
+    }
 }
 
 fn group_section(group: &GroupChange, a: &Run, b: &Run) -> Markup {

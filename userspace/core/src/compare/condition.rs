@@ -3,7 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Comparison, Figure, GroupChange};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Comparison, Figure, GroupChange, Z95};
 use crate::expression::{Comparison as Sign, ConditionError, Quantity, Reader};
 use crate::stages::Stage;
 
@@ -26,18 +29,35 @@ pub struct Condition {
 }
 
 /// What became of a condition.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "verdict", rename_all = "snake_case")]
 pub enum Verdict {
     Holds {
         found: String,
     },
-    /// It would hold, but the two ranges overlap: what was found may be chance.
+    /// It would hold, but what was found may be chance.
     Uncertain {
         found: String,
     },
     No,
     /// What it asks for is not known of both runs.
     Unknown,
+}
+
+impl Verdict {
+    /// What is not known is no success: a run without the faults that it should have had must not pass.
+    #[must_use]
+    pub const fn fails(&self) -> bool {
+        matches!(self, Self::Holds { .. } | Self::Unknown)
+    }
+}
+
+/// A condition and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Checked {
+    pub condition: String,
+    #[serde(flatten)]
+    pub verdict: Verdict,
 }
 
 impl FromStr for Condition {
@@ -82,51 +102,66 @@ fn subject(word: &str) -> Option<Subject> {
 }
 
 impl Condition {
-    /// Of the group of everything. A factor or a share of a percentile holds only where the change is certain; all else as it is.
+    /// Of the group of everything. A factor or a share holds only where the change is no chance; a value that B is held against, the maximum
+    /// (of which no sample tells a range) and loss are taken as they are.
     #[must_use]
     pub fn check(&self, comparison: &Comparison) -> Verdict {
         let Some(all) = comparison.groups.first() else { return Verdict::Unknown };
-        let (a, b, certain) = match self.subject {
-            Subject::Stage(stage, figure) => match of_stage(all, stage, figure) {
-                Some(found) => found,
-                None => return Verdict::Unknown,
-            },
-            Subject::Faults => (all.faults_a as f64, all.faults_b as f64, None),
-            Subject::Failures => (all.failures_a as f64, all.failures_b as f64, None),
-            Subject::Loss => (comparison.lost_a as f64, comparison.lost_b as f64, None),
-            Subject::FaultsPerSecond => match all.faults_per_s_a.zip(all.faults_per_s_b) {
-                Some((a, b)) => (a, b, None),
-                None => return Verdict::Unknown,
-            },
+        let counted = |a: u64, b: u64| Some((a as f64, b as f64, counts_differ((a, 1.0), (b, 1.0))));
+        let found = match self.subject {
+            Subject::Stage(stage, figure) => of_stage(all, stage, figure),
+            Subject::Faults => counted(all.faults_a, all.faults_b),
+            Subject::Failures => counted(all.failures_a, all.failures_b),
+            Subject::Loss => Some((comparison.lost_a as f64, comparison.lost_b as f64, true)),
+            Subject::FaultsPerSecond => rates(all),
         };
-        let (left, right, relative) = match self.value {
-            Quantity::Times(times) if a > 0.0 => (b / a, times, true),
-            Quantity::Percent(percent) if a > 0.0 => ((b - a) / a * 100.0, percent, true),
-            Quantity::Times(_) | Quantity::Percent(_) => return Verdict::Unknown,
-            Quantity::Number(value) | Quantity::Nanoseconds(value) => (b, value, false),
+        let Some((a, b, sure)) = found else { return Verdict::Unknown };
+        let (left, right, sure) = match self.value {
+            Quantity::Times(times) => (times_of(a, b), times, sure),
+            Quantity::Percent(percent) => ((times_of(a, b) - 1.0) * 100.0, percent, sure),
+            Quantity::Number(value) | Quantity::Nanoseconds(value) => (b, value, true),
         };
         if !self.sign.holds(left, right) {
             return Verdict::No;
         }
         let found = match self.value {
+            Quantity::Times(_) | Quantity::Percent(_) if left.is_infinite() => format!("{b} after none"),
             Quantity::Times(_) => format!("{left:.2}x"),
             Quantity::Percent(_) => format!("{left:.1}%"),
             Quantity::Nanoseconds(_) => format!("{left:.0} ns"),
             Quantity::Number(_) => format!("{left}"),
         };
-        if relative && certain == Some(false) {
-            Verdict::Uncertain { found }
-        } else {
-            Verdict::Holds { found }
-        }
+        if sure { Verdict::Holds { found } } else { Verdict::Uncertain { found } }
     }
 }
 
-/// The figure of both in ns, and whether the change is certain.
-fn of_stage(all: &GroupChange, stage: Stage, figure: Figure) -> Option<(f64, f64, Option<bool>)> {
+/// B by A; nothing by nothing is no change, something by nothing more than any factor.
+fn times_of(a: f64, b: f64) -> f64 {
+    if a == b { 1.0 } else { b / a }
+}
+
+/// Whether counts over their spans differ by more than chance (95 %), each as of events that come independently.
+fn counts_differ((a, span_a): (u64, f64), (b, span_b): (u64, f64)) -> bool {
+    let (a, b) = (a as f64, b as f64);
+    let variance = a / (span_a * span_a) + b / (span_b * span_b);
+    (b / span_b - a / span_a).abs() > Z95 * variance.sqrt()
+}
+
+/// Faults a second of both, and whether they differ by more than chance.
+fn rates(all: &GroupChange) -> Option<(f64, f64, bool)> {
+    let (a, b) = (all.faults_per_s_a?, all.faults_per_s_b?);
+    // Without faults a span has no weight.
+    let span = |count: u64, per_s: f64| if per_s > 0.0 { count as f64 / per_s } else { 1.0 };
+    let sure = counts_differ((all.faults_a, span(all.faults_a, a)), (all.faults_b, span(all.faults_b, b)));
+    Some((a, b, sure))
+}
+
+/// The figure of both in ns, and whether the change is no chance.
+fn of_stage(all: &GroupChange, stage: Stage, figure: Figure) -> Option<(f64, f64, bool)> {
     let stage = all.stages.iter().find(|other| other.stage == stage)?;
     let change = stage.changes.iter().find(|change| change.figure == figure)?;
-    Some((change.a?.ns as f64, change.b?.ns as f64, change.certain))
+    let sure = figure == Figure::Max || change.certain == Some(true);
+    Some((change.a?.ns as f64, change.b?.ns as f64, sure))
 }
 
 impl fmt::Display for Condition {

@@ -1,13 +1,14 @@
 //! A run folded into groups, and whether two of them can be compared at all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{CopyOutcome, DeviceInfo, Event, Fault, SessionInfo};
+use crate::event::{CopyOutcome, Event, Fault, SessionInfo};
 use crate::hist::StageHistograms;
 use crate::model::Model;
+use crate::probe::{Hook, Verdict, VerdictState};
 
 /// The group of everything.
 pub(super) const ALL: &str = "all";
@@ -30,6 +31,8 @@ pub enum By {
 pub(super) struct Group {
     pub(super) faults: u64,
     pub(super) failures: u64,
+    /// Faults of which the copy was not observed.
+    pub(super) unobserved: u64,
     pub(super) latency: StageHistograms,
 }
 
@@ -39,6 +42,8 @@ pub struct Run {
     pub(super) session: SessionInfo,
     pub(super) groups: BTreeMap<String, Group>,
     pub(super) lost: u64,
+    /// Of every kind.
+    pub(super) holes: u64,
     /// From the beginning to the last fault or tick.
     pub(super) span_ns: u64,
 }
@@ -91,9 +96,14 @@ impl Collector {
             self.groups.insert(name.to_owned(), Group::default());
         }
         let Some(group) = self.groups.get_mut(name) else { return };
+        group.latency.record(&fault.times.durations());
+        // As the model counts: a fault is one whose service ended.
+        if fault.marks.end_missing {
+            return;
+        }
         group.faults += 1;
         group.failures += u64::from(matches!(fault.copy, CopyOutcome::Short { .. }));
-        group.latency.record(&fault.times.durations());
+        group.unobserved += u64::from(matches!(fault.copy, CopyOutcome::Unobserved));
     }
 
     /// The run is over.
@@ -102,6 +112,7 @@ impl Collector {
         let session = model.session().cloned().unwrap_or_default();
         Run {
             lost: model.ledger().lost(),
+            holes: model.holes().values().sum(),
             span_ns: model.now_ns().saturating_sub(session.started_ns),
             groups: self.groups,
             session,
@@ -144,69 +155,85 @@ pub(super) fn differences(a: &Run, b: &Run) -> Vec<Difference> {
     note("driver", source(sa), source(sb), Severity::Warn);
     note("CPUs", sa.cpus.to_string(), sb.cpus.to_string(), Severity::Warn);
     note("dsascope", sa.tool_version.clone(), sb.tool_version.clone(), Severity::Warn);
-    for (what, words) in device_words(sa, sb) {
-        let [a, b] = words.map(|words| words.unwrap_or_else(|| "not there".into()));
-        note(&what, a, b, Severity::Warn);
+    let (ca, cb) = (configuration(sa), configuration(sb));
+    let objects: BTreeSet<&String> = ca.keys().chain(cb.keys()).collect();
+    for object in objects {
+        match (ca.get(object), cb.get(object)) {
+            (Some(a), Some(b)) => {
+                for ((what, a), (_, b)) in a.iter().zip(b) {
+                    note(&format!("{object} {what}"), a.clone(), b.clone(), Severity::Warn);
+                }
+            }
+            (a, b) => {
+                let there = |is: bool| if is { "there" } else { "not there" }.to_owned();
+                note(object, there(a.is_some()), there(b.is_some()), Severity::Warn);
+            }
+        }
     }
-    for verdict in &sa.verdicts {
-        let how = |session: &SessionInfo| {
-            let same = session.verdicts.iter().find(|other| other.hook == verdict.hook);
-            same.map_or_else(|| "not there".into(), |v| format!("{} {}", v.state.name(), v.state.detail()))
+    for &hook in Hook::ALL {
+        let of =
+            |session: &SessionInfo| session.verdicts.iter().find(|verdict| verdict.hook == hook).cloned();
+        let (va, vb) = (of(sa), of(sb));
+        let seen = |verdict: &Option<Verdict>| verdict.as_ref().is_some_and(|v| v.state.attached());
+        let covered = |verdict: &Option<Verdict>| {
+            matches!(verdict, Some(Verdict { state: VerdictState::NotWanted, .. }))
         };
-        let seen = |session: &SessionInfo| {
-            session.verdicts.iter().any(|other| other.hook == verdict.hook && other.state.attached())
+        let how = |verdict: Option<Verdict>| {
+            verdict.map_or_else(
+                || "not there".into(),
+                |v| format!("{} {}", v.state.name(), v.state.detail()).trim_end().to_owned(),
+            )
         };
-        let severity = if verdict.hook.is_of_faults() && seen(sa) != seen(sb) {
-            Severity::Refuse
-        } else {
-            Severity::Warn
-        };
-        note(&format!("probe \"{}\"", verdict.hook.name()), how(sa), how(sb), severity);
+        // What is not wanted is covered by another hook, or tells of nothing that is compared.
+        let means_less = hook.is_of_faults() && seen(&va) != seen(&vb) && !covered(&va) && !covered(&vb);
+        let severity = if means_less { Severity::Refuse } else { Severity::Warn };
+        note(&format!("probe \"{}\"", hook.name()), how(va), how(vb), severity);
     }
-    for (run, which) in [(a, "first"), (b, "second")] {
-        if run.lost > 0 {
-            all.push(Difference {
-                what: format!("loss in the {which} run"),
-                a: a.lost.to_string(),
-                b: b.lost.to_string(),
-                severity: Severity::Warn,
-            });
+    let copies = |run: &Run| run.groups.get(ALL).map_or((0, 0), |all| (all.unobserved, all.faults));
+    let unobserved = |run: &Run| format!("{} of {}", copies(run).0, copies(run).1);
+    if copies(a).0 + copies(b).0 > 0 {
+        let none = |run: &Run| copies(run).0 == copies(run).1;
+        let both_ran = copies(a).1 > 0 && copies(b).1 > 0;
+        let severity = if both_ran && none(a) != none(b) { Severity::Refuse } else { Severity::Warn };
+        note("copies not observed", unobserved(a), unobserved(b), severity);
+    }
+    for (what, a, b) in [("events lost", a.lost, b.lost), ("holes in the stream", a.holes, b.holes)] {
+        if a + b > 0 {
+            let (what, severity) = (what.into(), Severity::Warn);
+            all.push(Difference { what, a: a.to_string(), b: b.to_string(), severity });
         }
     }
     all
 }
 
-/// By device and WQ: its configuration in words, of each run.
-fn device_words(a: &SessionInfo, b: &SessionInfo) -> BTreeMap<String, [Option<String>; 2]> {
-    let mut words: BTreeMap<String, [Option<String>; 2]> = BTreeMap::new();
-    for (number, session) in [a, b].into_iter().enumerate() {
-        for device in &session.devices {
-            let DeviceInfo { version, event_log_size, pasid_enabled, numa_node, .. } = device;
-            let text = format!(
-                "version {}, event log {}, SVA {}, node {}",
-                show(version),
-                show(event_log_size),
-                show(pasid_enabled),
-                show(numa_node)
-            );
-            words.entry(device.device.to_string()).or_default()[number] = Some(text);
-            for wq in &device.wqs {
-                let text = format!(
-                    "{}, size {}, threshold {}, priority {}, group {}, block on fault {}, page requests off {}, ATS off {}",
-                    wq.mode.as_deref().unwrap_or("-"),
-                    show(&wq.size),
-                    show(&wq.threshold),
-                    show(&wq.priority),
-                    show(&wq.group),
-                    show(&wq.block_on_fault),
-                    show(&wq.prs_disable),
-                    show(&wq.ats_disable),
-                );
-                words.entry(format!("wq{}.{}", device.device.id, wq.wq)).or_default()[number] = Some(text);
-            }
+/// What is configured, by device and WQ: each attribute in words, in one order.
+fn configuration(session: &SessionInfo) -> BTreeMap<String, Vec<(&'static str, String)>> {
+    let mut all = BTreeMap::new();
+    for device in &session.devices {
+        let attributes = vec![
+            ("version", device.version.map_or_else(|| "-".into(), |version| format!("{version:#x}"))),
+            ("event log entries", show(&device.event_log_size)),
+            ("shared virtual addressing", show(&device.pasid_enabled)),
+            ("NUMA node", show(&device.numa_node)),
+        ];
+        all.insert(device.device.to_string(), attributes);
+        for wq in &device.wqs {
+            let attributes = vec![
+                ("name", show(&wq.name)),
+                ("type", wq.type_.clone()),
+                ("mode", show(&wq.mode)),
+                ("size", show(&wq.size)),
+                ("threshold", show(&wq.threshold)),
+                ("priority", show(&wq.priority)),
+                ("group", show(&wq.group)),
+                ("block on fault", show(&wq.block_on_fault)),
+                ("page requests off", show(&wq.prs_disable)),
+                ("ATS off", show(&wq.ats_disable)),
+            ];
+            all.insert(format!("wq{}.{}", device.device.id, wq.wq), attributes);
         }
     }
-    words
+    all
 }
 
 fn show<T: ToString>(value: &Option<T>) -> String {
