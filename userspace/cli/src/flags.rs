@@ -242,9 +242,9 @@ pub(crate) struct Flight {
     #[arg(long, value_parser = units::duration, value_name = "DURATION", default_value = "5s")]
     pub after: Duration,
 
-    /// Save when this holds (may be repeated): faults/s, failures/s, failure-ratio, loss, event-log, or a stage
+    /// Save when this holds (may be repeated): faults/s, failures/s, failure-ratio, loss, event-log, a stage, or STAGE.FIGURE
     ///
-    /// As in 'faults/s > 1000 for 2s', 'failure-ratio > 5%', 'copy > 10ms', 'event-log > 80%', or `loss` and `failure-ratio` alone.
+    /// As in 'faults/s > 1000 for 2s', 'failure-ratio > 5%', 'copy > 10ms' (of one fault), 'copy.p99 > 1ms for 5s', 'event-log > 80%', or `loss` and `failure-ratio` alone.
     /// SIGUSR1 always saves.
     #[arg(long, value_name = "CONDITION")]
     pub on: Vec<Trigger>,
@@ -471,8 +471,8 @@ pub(crate) struct Diff {
 
     /// End with code 13 when this holds of B (may be repeated): STAGE.FIGURE, faults, faults/s, failures, loss
     ///
-    /// As in 'copy.p99 > 1.2x', 'service.max > 10ms', 'queue.mean > 20%', 'failures > 0'. A factor or a share of a percentile holds only
-    /// when the change is certain (95 %).
+    /// As in 'copy.p99 > 1.2x', 'service.max > 10ms', 'queue.mean > 20%', 'failures > 0'. A factor or a share holds only when the change is
+    /// certain (95 %; a maximum's is taken as it is), a value that B is held against always.
     #[arg(long, value_name = "CONDITION")]
     pub fail_if: Vec<Condition>,
 

@@ -48,6 +48,25 @@ impl Figure {
         }
     }
 
+    #[must_use]
+    pub const fn of(self, summary: &Summary) -> u64 {
+        match self {
+            Self::P50 => summary.p50_ns,
+            Self::P90 => summary.p90_ns,
+            Self::P99 => summary.p99_ns,
+            Self::P999 => summary.p999_ns,
+            Self::Max => summary.max_ns,
+            Self::Mean => summary.mean_ns,
+        }
+    }
+
+    /// `copy.p99`, as conditions name it.
+    pub(crate) fn of_stage(word: &str) -> Option<(Stage, Self)> {
+        let (stage, figure) = word.split_once('.')?;
+        let stage = Stage::ALL.into_iter().find(|other| other.name() == stage)?;
+        Some((stage, Self::ALL.into_iter().find(|other| other.name() == figure)?))
+    }
+
     const fn quantile(self) -> Option<f64> {
         match self {
             Self::P50 => Some(0.5),
@@ -70,13 +89,12 @@ pub struct Estimate {
 impl Estimate {
     fn of(latency: &Latency, figure: Figure) -> Option<Self> {
         let summary = latency.summary()?;
-        let (ns, range) = match figure.quantile() {
-            Some(quantile) => (latency.percentile(quantile)?, ranks(latency, quantile)),
-            None if figure == Figure::Mean => (summary.mean_ns, around_mean(latency, &summary)),
-            None => (summary.max_ns, [None; 2]),
+        let [low_ns, high_ns] = match (figure.quantile(), figure) {
+            (Some(quantile), _) => ranks(latency, quantile),
+            (None, Figure::Mean) => around_mean(latency, &summary),
+            (None, _) => [None; 2],
         };
-        let [low_ns, high_ns] = range;
-        Some(Self { ns, low_ns, high_ns })
+        Some(Self { ns: figure.of(&summary), low_ns, high_ns })
     }
 }
 

@@ -1,17 +1,23 @@
 //! Triggers of the flight recorder: when something has gone wrong, told once each time it begins.
 //!
-//! `METRIC > VALUE [for DURATION]`, or a metric that has a value of its own (`loss`, `failure-ratio`). Pure: time is that of the stream.
+//! `METRIC > VALUE [for DURATION]`, or a metric that has a value of its own (`loss`, `failure-ratio`). Pure: time is that of the stream. Looked
+//! at with each tick, but for `loss` and a single fault's time; a fault costs nothing else than to be counted where percentiles are asked for.
 
 use std::fmt;
 use std::str::FromStr;
 
+use crate::compare::Figure;
 use crate::event::Event;
 use crate::expression::{Comparison, ConditionError, Quantity, Reader};
+use crate::hist::Latency;
 use crate::model::Model;
 use crate::stages::Stage;
 
 /// What `failure-ratio` alone means, in percent of the faults of the last two seconds.
 pub const FAILURE_RATIO_PERCENT: f64 = 1.0;
+
+/// Percentiles are of the faults of so long at least, and twice as long at most.
+const RECENT_NS: u64 = 1_000_000_000;
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +33,8 @@ pub enum Metric {
     EventLog,
     /// One fault's time in a stage.
     Stage(Stage),
+    /// Of the faults of the last one to two seconds.
+    Figure(Stage, Figure),
 }
 
 impl Metric {
@@ -37,19 +45,45 @@ impl Metric {
             "failure-ratio" => Self::FailureRatio,
             "loss" => Self::Loss,
             "event-log" => Self::EventLog,
-            word => Self::Stage(Stage::ALL.into_iter().find(|stage| stage.name() == word)?),
+            word => match Figure::of_stage(word) {
+                Some((stage, figure)) => Self::Figure(stage, figure),
+                None => Self::Stage(Stage::ALL.into_iter().find(|stage| stage.name() == word)?),
+            },
         })
     }
 
     /// Every word that names one.
     fn words() -> String {
         let stages = Stage::ALL.map(Stage::name).join(" ");
-        format!("faults/s failures/s failure-ratio loss event-log {stages}")
+        let figures = Figure::ALL.map(Figure::name).join(" .");
+        format!("faults/s failures/s failure-ratio loss event-log {stages}, or of a stage .{figures}")
+    }
+}
+
+/// Latencies of the last one to two spans of [`RECENT_NS`].
+#[derive(Clone, Debug, Default)]
+struct Recent {
+    older: Latency,
+    newer: Latency,
+    /// When the newer began.
+    since_ns: Option<u64>,
+}
+
+impl Recent {
+    /// The figure at this tick; `None` without faults.
+    fn tick(&mut self, now_ns: u64, figure: Figure) -> Option<f64> {
+        let mut both = self.older.clone();
+        both.merge(&self.newer);
+        if now_ns.saturating_sub(*self.since_ns.get_or_insert(now_ns)) >= RECENT_NS {
+            self.older = std::mem::take(&mut self.newer);
+            self.since_ns = Some(now_ns);
+        }
+        both.summary().map(|summary| figure.of(&summary) as f64)
     }
 }
 
 /// A condition that was read, and whether it holds.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Trigger {
     text: String,
     metric: Metric,
@@ -61,6 +95,8 @@ pub struct Trigger {
     since_ns: Option<u64>,
     fired: bool,
     lost: u64,
+    /// Where a figure of a stage is asked for.
+    recent: Option<Box<Recent>>,
 }
 
 /// What a trigger has seen.
@@ -90,8 +126,10 @@ impl FromStr for Trigger {
             _ => {
                 comparison = reader.comparison()?;
                 value = match (metric, reader.quantity()?) {
-                    (Metric::Stage(_), Quantity::Nanoseconds(ns)) => ns,
-                    (Metric::Stage(_), _) => return Err(reader.error("expected a time, such as 1ms")),
+                    (Metric::Stage(_) | Metric::Figure(..), Quantity::Nanoseconds(ns)) => ns,
+                    (Metric::Stage(_) | Metric::Figure(..), _) => {
+                        return Err(reader.error("expected a time, such as 1ms"));
+                    }
                     (Metric::FailureRatio | Metric::EventLog, Quantity::Percent(percent)) => percent,
                     (Metric::FailureRatio | Metric::EventLog, _) => {
                         return Err(reader.error("expected a share, such as 10%"));
@@ -116,7 +154,8 @@ impl FromStr for Trigger {
             }
         }
         let text = text.trim().to_owned();
-        Ok(Self { text, metric, comparison, value, for_ns, since_ns: None, fired: false, lost: 0 })
+        let recent = matches!(metric, Metric::Figure(..)).then(Box::default);
+        Ok(Self { text, metric, comparison, value, for_ns, since_ns: None, fired: false, lost: 0, recent })
     }
 }
 
@@ -128,6 +167,11 @@ impl Trigger {
             (Metric::Stage(stage), Event::Fault(fault)) => {
                 let ns = fault.times.durations().get(stage)?;
                 self.comparison.holds(ns as f64, self.value).then(|| self.fired(at_ns, &format!("{ns} ns")))
+            }
+            (Metric::Figure(stage, _), Event::Fault(fault)) => {
+                let ns = fault.times.durations().get(stage)?;
+                self.recent.as_mut()?.newer.record(ns);
+                None
             }
             (Metric::Loss, Event::Hole(_) | Event::Snapshot(_)) => {
                 let lost = model.ledger().lost();
@@ -142,7 +186,10 @@ impl Trigger {
     }
 
     fn tick(&mut self, model: &Model, now_ns: u64) -> Option<Fired> {
-        let found = self.found(model);
+        let found = match (self.metric, &mut self.recent) {
+            (Metric::Figure(_, figure), Some(recent)) => recent.tick(now_ns, figure),
+            _ => self.found(model),
+        };
         let Some(found) = found.filter(|&found| self.comparison.holds(found, self.value)) else {
             (self.since_ns, self.fired) = (None, false);
             return None;
@@ -152,7 +199,8 @@ impl Trigger {
             return None;
         }
         self.fired = true;
-        Some(self.fired(now_ns, &format!("{found:.1}")))
+        let unit = if matches!(self.metric, Metric::Figure(..)) { " ns" } else { "" };
+        Some(self.fired(now_ns, &format!("{found:.1}{unit}")))
     }
 
     /// `None`: not known.
@@ -169,7 +217,7 @@ impl Trigger {
                 .event_logs()
                 .filter_map(|log| Some(f64::from(log.last_depth?) / f64::from(log.size?) * 100.0))
                 .reduce(f64::max),
-            Metric::Loss | Metric::Stage(_) => None,
+            Metric::Loss | Metric::Stage(_) | Metric::Figure(..) => None,
         }
     }
 

@@ -94,9 +94,8 @@ fn subject(word: &str) -> Option<Subject> {
         "failures" => Subject::Failures,
         "loss" => Subject::Loss,
         word => {
-            let (stage, figure) = word.split_once('.')?;
-            let stage = Stage::ALL.into_iter().find(|other| other.name() == stage)?;
-            Subject::Stage(stage, Figure::ALL.into_iter().find(|other| other.name() == figure)?)
+            let (stage, figure) = Figure::of_stage(word)?;
+            Subject::Stage(stage, figure)
         }
     })
 }

@@ -203,14 +203,14 @@ fn what_makes_runs_different_is_named() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8))]
+    #![proptest_config(ProptestConfig::with_cases(4))]
 
     /// The ranges of percentiles and mean cover the true ones in 95 of 100 samples, or close to that, whatever the count.
     #[test]
     fn ranges_cover_what_they_should(seed: u64, count in 700_u64..1500) {
         let figures = [(Figure::P50, 500_000.0), (Figure::P90, 900_000.0), (Figure::P99, 990_000.0), (Figure::Mean, 500_000.0)];
         let mut covered = [0_u32; 4];
-        for sample in 0..200_u64 {
+        for sample in 0..100_u64 {
             let mut state = seed ^ (sample << 32) | 1;
             let mut latency = Latency::default();
             for _ in 0..count {
@@ -225,6 +225,6 @@ proptest! {
                 *covered += u32::from(within(estimate.low_ns.unwrap(), estimate.high_ns.unwrap()));
             }
         }
-        prop_assert!(covered.iter().all(|&covered| covered >= 178), "{:?} of 200", covered);
+        prop_assert!(covered.iter().all(|&covered| covered >= 86), "{:?} of 100", covered);
     }
 }

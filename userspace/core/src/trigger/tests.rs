@@ -60,6 +60,50 @@ fn one_slow_fault_fires() {
     assert_eq!(fires("copy >= 80ns", &[40], 0).len(), 40);
 }
 
+/// Seconds at which `text` fires over a fault each 10 ms, whose copies take so long in each second.
+fn fires_of_copies(text: &str, copies_ns: &[u64]) -> Vec<u64> {
+    let mut trigger: Trigger = text.parse().unwrap();
+    let mut model = Model::default();
+    let mut fired = Vec::new();
+    for number in 0..copies_ns.len() as u64 * 100 {
+        let at_ns = START + number * SECOND / 100;
+        let mut fault = fault(context(0, 1, 5), at_ns);
+        let copy_ns = copies_ns[number as usize / 100];
+        // One in twenty is slow, whatever the second.
+        let copy_ns = if number % 20 == 10 { 10_000_000 } else { copy_ns };
+        let end_ns = fault.times.copy_end_ns.unwrap().get();
+        fault.times.copy_start_ns = std::num::NonZeroU64::new(end_ns - copy_ns);
+        for event in [Event::Fault(fault), Event::Tick { now_ns: at_ns }] {
+            model.update(&event);
+            fired.extend(trigger.update(&model, &event).map(|fired| (fired.at_ns - START) / SECOND));
+        }
+    }
+    fired
+}
+
+#[test]
+fn a_percentile_fires_once_and_again_after_it_was_over() {
+    let (fast, slow) = (1_000, 2_000_000);
+    let copies = [fast, fast, slow, slow, slow, fast, fast, fast, slow, slow, slow];
+    assert_eq!(fires_of_copies("copy.p50 > 1ms", &copies), [2, 8]);
+    assert_eq!(fires_of_copies("copy.p50 > 1ms for 1s", &copies), [3, 9]);
+    assert_eq!(fires_of_copies("copy.p50 > 1ms for 20s", &copies), [0; 0]);
+    assert_eq!(fires_of_copies("copy.p50 > 3ms", &copies), [0; 0]);
+    // The slow ones are always there for a high percentile, and so are the fast ones for the rest.
+    assert_eq!(fires_of_copies("copy.p99 > 3ms", &copies), [0]);
+    assert_eq!(fires_of_copies("copy.max > 10ms", &copies), [0; 0]);
+    assert_eq!(fires_of_copies("interrupt.p99 > 1ms", &copies), [0; 0]);
+}
+
+#[test]
+fn without_faults_no_percentile_holds() {
+    let mut trigger: Trigger = "copy.p99 < 1s".parse().unwrap();
+    let model = Model::default();
+    for second in 0..10 {
+        assert_eq!(trigger.update(&model, &Event::Tick { now_ns: START + second * SECOND }), None);
+    }
+}
+
 #[test]
 fn each_loss_fires() {
     let mut trigger: Trigger = "loss".parse().unwrap();
@@ -83,6 +127,8 @@ fn what_cannot_be_a_trigger_is_pointed_at() {
         ("faults/s > ", 11, "expected a number"),
         ("faults/s > 3%", 11, "expected a number"),
         ("copy > 3", 7, "expected a time"),
+        ("copy.p99 > 3%", 11, "expected a time"),
+        ("copy.p98 > 3ms", 0, "no such metric"),
         ("failure-ratio > 3", 16, "expected a share"),
         ("faults/s > 3 during 2s", 13, "expected `for`"),
         ("faults/s > 3 for 2", 17, "expected a time"),
