@@ -132,7 +132,7 @@ fn text(comparison: &Comparison, a: &Run, b: &Run, names: [&str; 2], width: usiz
     }
     let _ = writeln!(
         out,
-        "\n* the change is certain (95 %); ~ it may be chance\n  percentiles are at most {} % too high; each histogram is drawn to its own count",
+        "\n* the change is certain (95 %); ~ it may be chance\n  percentiles are at most {} % too high; histograms are each to their own count",
         comparison.bucket_error * 100.0
     );
     for Checked { condition, verdict } in &comparison.conditions {
