@@ -264,10 +264,7 @@ fn shift(a: &Latency, b: &Latency) -> (Option<f64>, bool) {
     let (count_a, count_b) = (a.count() as f64, b.count() as f64);
     let (mut below, mut wins, mut ties) = (0.0, 0.0, 0.0);
     let (mut of_a, mut of_b) = (a.recorded().peekable(), b.recorded().peekable());
-    loop {
-        let Some(value) = of_a.peek().into_iter().chain(of_b.peek()).map(|&(value, _)| value).min() else {
-            break;
-        };
+    while let Some(value) = of_a.peek().into_iter().chain(of_b.peek()).map(|&(value, _)| value).min() {
         let in_a = of_a.next_if(|&(at, _)| at == value).map_or(0.0, |(_, count)| count as f64);
         let in_b = of_b.next_if(|&(at, _)| at == value).map_or(0.0, |(_, count)| count as f64);
         wins += in_b * (below + in_a / 2.0);
