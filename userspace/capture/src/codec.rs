@@ -15,8 +15,10 @@ use dsascope_core::event::{
 };
 
 use crate::columns::{Coder, Reading, Writing};
+use crate::layout::VERSION;
 
-/// Columns, in the order in which they lie in a payload. A later version may add some at the end.
+/// Columns, in the order in which they lie in a payload. A later version may add some at the end; their values are read only where a bit of
+/// the shape that no earlier version sets, or a new kind of event, says that they are there.
 macro_rules! columns {
     ($($name:ident,)*) => {
         #[allow(dead_code, reason = "numbered ones are reached from the first")]
@@ -43,6 +45,10 @@ columns! {
     PagePasid, PageGroup, PageCode, PageAskedAt, PageCount, PageAddress,
     TextLength,
 }
+
+/// How many of them each version has, from the first.
+const STORED: [usize; VERSION as usize] = [54];
+const _: () = assert!(STORED[STORED.len() - 1] == NAMES.len());
 
 /// Values of [`Column::Kind`].
 mod code {
@@ -604,14 +610,16 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn load(&mut self, payload: &[u8], events: u32) -> Result<(), Malformed> {
+    pub(crate) fn load(&mut self, payload: &[u8], version: u8, events: u32) -> Result<(), Malformed> {
         self.state.clear();
         self.left = 0;
+        let stored = usize::from(version).checked_sub(1).and_then(|number| STORED.get(number));
+        let stored = *stored.ok_or(Malformed)?;
         if events > MOST_EVENTS {
             return Err(Malformed);
         }
         // A fault has two records; of everything else an event has one at most.
-        if !self.columns.load(NAMES.len(), 2 * events as usize, payload) {
+        if !self.columns.load(stored, NAMES.len(), 2 * events as usize, payload) {
             return Err(Malformed);
         }
         self.left = events;

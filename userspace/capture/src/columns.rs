@@ -112,12 +112,18 @@ struct Column {
 }
 
 impl Reading {
-    /// Takes a payload apart, with the memory of the one before. False: it is not made of so many columns of at most `most` values.
-    pub(crate) fn load(&mut self, columns: usize, most: usize, payload: &[u8]) -> bool {
-        self.columns.resize_with(columns, Column::default);
+    /// Takes a payload apart, with the memory of the one before: `stored` columns of at most `most` values. The rest up to `known`, which a
+    /// later version added, are empty. False: it is not made so.
+    pub(crate) fn load(&mut self, stored: usize, known: usize, most: usize, payload: &[u8]) -> bool {
+        self.columns.resize_with(known, Column::default);
         (self.text_at, self.wrong) = (0, false);
+        let (columns, added) = self.columns.split_at_mut(stored.min(known));
+        for column in added {
+            column.at = 0;
+            column.values.clear();
+        }
         let mut rest = payload;
-        for column in &mut self.columns {
+        for column in columns {
             let Ok((count, after)) = U32::read_from_prefix(rest) else { return false };
             let Some((&width, after)) = after.split_first() else { return false };
             let count = count.get() as usize;
@@ -202,7 +208,7 @@ mod tests {
             let mut payload = Vec::new();
             writing.take(&mut payload);
             let mut reading = Reading::default();
-            prop_assert!(reading.load(columns.len(), 50, &payload));
+            prop_assert!(reading.load(columns.len(), columns.len(), 50, &payload));
             for (number, column) in columns.iter().enumerate() {
                 for &value in column {
                     let mut read = 0;
@@ -218,7 +224,36 @@ mod tests {
         #[test]
         fn any_bytes_are_taken_or_refused(payload in prop::collection::vec(any::<u8>(), 0..200), columns in 1usize..8) {
             let mut reading = Reading::default();
-            let _ = reading.load(columns, 100, &payload);
+            let _ = reading.load(columns, columns, 100, &payload);
+        }
+
+        #[test]
+        fn columns_of_a_later_version_are_empty(values in prop::collection::vec(any::<u64>(), 1..20), text: Vec<u8>) {
+            let mut reading = Reading::default();
+            for stored in [3, 2] {
+                let mut writing = Writing::new(stored);
+                for column in 0..stored {
+                    values.iter().for_each(|value| writing.value(column, &mut value.clone()));
+                }
+                writing.bytes(0, &mut text.clone());
+                let mut payload = Vec::new();
+                writing.take(&mut payload);
+                prop_assert!(reading.load(stored, 3, 50, &payload));
+                for column in 0..stored {
+                    for &value in &values {
+                        let mut read = 0;
+                        reading.value(column, &mut read);
+                        prop_assert_eq!(read, value);
+                    }
+                }
+                let mut read = Vec::new();
+                reading.bytes(0, &mut read);
+                prop_assert_eq!(&read, &text);
+                prop_assert!(!reading.is_wrong());
+            }
+            // What the last payload does not have was not left over from the one before.
+            reading.value(2, &mut 0);
+            prop_assert!(reading.is_wrong());
         }
     }
 }

@@ -5,11 +5,11 @@
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Version of the format that is written; all up to it are read.
-pub const VERSION: u16 = 1;
+/// Version of the format that is written; all up to it are read, and newer ones refused. What raises it is in docs/capture.md.
+pub const VERSION: u8 = 1;
 
 pub(crate) const MAGIC: [u8; 8] = *b"DSASCOPE";
-pub(crate) const BLOCK_MAGIC: [u8; 4] = *b"dsb\x01";
+pub(crate) const BLOCK_MAGIC: [u8; 3] = *b"dsb";
 pub(crate) const TRAILER_MAGIC: [u8; 8] = *b"DSAINDEX";
 
 /// A payload larger than this is not read: no writer makes one, so whoever did wants memory.
@@ -48,7 +48,9 @@ pub(crate) mod kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct BlockHeader {
-    pub(crate) magic: [u8; 4],
+    pub(crate) magic: [u8; 3],
+    /// Of the format, in each block too: the preamble's can be damaged.
+    pub(crate) version: u8,
     pub(crate) kind: u8,
     pub(crate) reserved: [u8; 3],
     /// Blocks before it.
@@ -91,7 +93,8 @@ pub(crate) struct IndexEntry {
 
 impl Preamble {
     pub(crate) fn new() -> Self {
-        let mut all = Self { magic: MAGIC, version: U16::new(VERSION), reserved: U16::ZERO, crc: U32::ZERO };
+        let mut all =
+            Self { magic: MAGIC, version: U16::new(VERSION.into()), reserved: U16::ZERO, crc: U32::ZERO };
         all.crc = U32::new(crc32c::crc32c(&all.as_bytes()[..12]));
         all
     }
@@ -103,7 +106,7 @@ impl Preamble {
 
 impl BlockHeader {
     pub(crate) fn new(kind: u8) -> Self {
-        Self { magic: BLOCK_MAGIC, kind, ..Self::new_zeroed() }
+        Self { magic: BLOCK_MAGIC, version: VERSION, kind, ..Self::new_zeroed() }
     }
 
     fn new_zeroed() -> Self {
@@ -124,7 +127,9 @@ impl BlockHeader {
     /// The header that lies at the start of `bytes`, if it is one and is whole.
     pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
         let (header, _) = Self::read_from_prefix(bytes).ok()?;
-        let plausible = header.magic == BLOCK_MAGIC && header.raw_bytes.get() <= MOST_RAW_BYTES;
+        let plausible = header.magic == BLOCK_MAGIC
+            && (1..=VERSION).contains(&header.version)
+            && header.raw_bytes.get() <= MOST_RAW_BYTES;
         (plausible && header.header_crc.get() == header.own_crc()).then_some(header)
     }
 

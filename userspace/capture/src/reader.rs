@@ -147,7 +147,7 @@ impl<R: Read + Seek> Capture<R> {
         let mut damage = Vec::new();
         if !preamble.is_whole() {
             damage.push(Damage { offset: 0, bytes: 16, what: DamageKind::Preamble, missing: Some((0, 0)) });
-        } else if preamble.version.get() > VERSION {
+        } else if preamble.version.get() > VERSION.into() {
             return Err(ReadError::Newer { found: preamble.version.get() });
         }
         let zstd = zstd::bulk::Decompressor::new().map_err(io(0))?;
@@ -233,7 +233,7 @@ impl<R: Read + Seek> Capture<R> {
         let (worst, events) = (place.header.worst_event.get(), place.header.events());
         if place.header.worst_ns() == 0
             || !self.read_payload(&place)?
-            || decoder.load(&self.raw, events).is_err()
+            || decoder.load(&self.raw, place.header.version, events).is_err()
         {
             return Ok(None);
         }
@@ -333,7 +333,7 @@ impl<R: Read + Seek> Capture<R> {
         self.expected =
             (events_before.saturating_add(own), faults_before.saturating_add(u64::from(header.faults())));
         let what = match self.read_payload(&place)? {
-            true if self.decoder.load(&self.raw, header.events()).is_ok() => return Ok(()),
+            true if self.decoder.load(&self.raw, header.version, header.events()).is_ok() => return Ok(()),
             true => DamageKind::Malformed,
             false => DamageKind::Checksum,
         };

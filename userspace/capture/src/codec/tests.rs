@@ -92,7 +92,7 @@ proptest! {
             }
             let mut payload = Vec::new();
             encoder.take(&mut payload);
-            decoder.load(&payload, events.len() as u32).unwrap();
+            decoder.load(&payload, VERSION, events.len() as u32).unwrap();
             for event in events {
                 prop_assert_eq!(decoder.advance(), Ok(true));
                 prop_assert_eq!(decoder.event(), event);
@@ -104,7 +104,7 @@ proptest! {
     #[test]
     fn any_payload_gives_events_or_an_error(payload in prop::collection::vec(any::<u8>(), 0..600), events in 0u32..40) {
         let mut decoder = Decoder::default();
-        if decoder.load(&payload, events).is_ok() {
+        if decoder.load(&payload, VERSION, events).is_ok() {
             while decoder.advance() == Ok(true) {}
         }
     }
@@ -123,7 +123,7 @@ proptest! {
             payload[place] = byte;
         }
         let mut decoder = Decoder::default();
-        if decoder.load(&payload, events.len() as u32).is_ok() {
+        if decoder.load(&payload, VERSION, events.len() as u32).is_ok() {
             while decoder.advance() == Ok(true) {}
         }
     }
