@@ -40,6 +40,8 @@ pub enum Command {
     Dashboards(crate::dashboards::Arguments),
     /// Make the captures of samples/ anew, in a guest
     Samples,
+    /// Read captures that are none, made from real ones, for panics and for memory without bound
+    Fuzz(crate::fuzz::Arguments),
     /// Run every test: unit, property and snapshot tests, then those in guests
     Test(TestArgs),
 }

@@ -3,7 +3,8 @@
 //! Bottom up: [`cache`], [`apt`], [`version`], [`kernel`], [`qemu`] and [`accel_config`] bring what is missing; [`binaries`],
 //! [`modules`], [`emulation`], [`initramfs`] and [`rootfs`] make the guest's file system; [`machine`], [`devices`] and [`control`] run
 //! it; [`session`] is a booted guest that the commands ([`guest`], [`demo`], [`test`], [`reconcile`], [`cost`]) use; [`matrix`] keeps
-//! what [`test`] found. [`foreign`] holds exports against the world's readers, on the host. Refuses: device behaviour (the testbed crate) and what happens in the guest (the guest crate).
+//! what [`test`] found. [`foreign`] holds exports against the world's readers, on the host; [`fuzz`] the reader of captures
+//! against bytes that nobody wrote. Refuses: device behaviour (the testbed crate) and what happens in the guest (the guest crate).
 
 pub mod accel_config;
 pub mod apt;
@@ -22,6 +23,7 @@ pub mod devices_test;
 pub mod ebpf;
 pub mod emulation;
 pub mod foreign;
+pub mod fuzz;
 pub mod guest;
 pub mod initramfs;
 pub mod kernel;

@@ -15,7 +15,7 @@ use crate::layout::{BlockHeader, HEADER_BYTES, kind};
 /// Events of a block at most: large enough that columns compress well, small enough to be read at once from a cache.
 pub(crate) const MOST_EVENTS: u32 = 1 << 14;
 /// Text of a block at most, but for the event that exceeds it.
-const MOST_TEXT_BYTES: usize = 1 << 20;
+pub(crate) const MOST_TEXT_BYTES: usize = 1 << 20;
 /// Stream time that a block may span before it is written: what a killed recorder can lose.
 const LONGEST_NS: u64 = 1_000_000_000;
 /// Beyond this zstd costs more time than it saves bytes; figures in docs/performance.md.

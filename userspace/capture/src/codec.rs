@@ -51,18 +51,18 @@ const STORED: [usize; VERSION as usize] = [54];
 const _: () = assert!(STORED[STORED.len() - 1] == NAMES.len());
 
 /// Values of [`Column::Kind`].
-mod code {
-    pub(super) const FAULT: u64 = 0;
-    pub(super) const INTERRUPT: u64 = 1;
-    pub(super) const PAGE_REQUEST: u64 = 2;
-    pub(super) const TICK: u64 = 3;
-    pub(super) const JSON: u64 = 4;
+pub(crate) mod code {
+    pub(crate) const FAULT: u64 = 0;
+    pub(crate) const INTERRUPT: u64 = 1;
+    pub(crate) const PAGE_REQUEST: u64 = 2;
+    pub(crate) const TICK: u64 = 3;
+    pub(crate) const JSON: u64 = 4;
 }
 
 /// Entries of a table at most; what comes later is written whole each time.
-const TABLE: usize = 1 << 16;
+pub(crate) const TABLE: usize = 1 << 16;
 /// Starts of the interrupt thread that are remembered.
-const STARTS: usize = 16;
+pub(crate) const STARTS: usize = 16;
 
 /// What repeats. Its code is 0 for what is new, else 1 + its number.
 #[derive(Debug)]
@@ -96,10 +96,11 @@ impl<T: Copy + Eq + Hash> Table<T> {
         c.value(column as usize, &mut code);
         if code > 0 {
             let number = (code - 1) as usize;
-            match self.values.get(number) {
-                Some(known) => *value = *known,
-                None => c.refuse(),
-            }
+            let Some(known) = self.values.get(number) else {
+                c.refuse();
+                return None;
+            };
+            *value = *known;
             return Some(number);
         }
         fields(c, value);
@@ -590,7 +591,7 @@ pub(crate) struct Decoder {
 }
 
 /// A block that says it has more was made by no writer, and would take more memory than it is worth.
-const MOST_EVENTS: u32 = 1 << 17;
+pub(crate) const MOST_EVENTS: u32 = 1 << 17;
 const _: () = assert!(MOST_EVENTS >= crate::block::MOST_EVENTS);
 
 /// A payload that no writer made.
@@ -686,5 +687,19 @@ impl Decoder {
     }
 }
 
+/// Names of the columns, for the document's sake.
 #[cfg(test)]
-mod tests;
+pub(crate) const fn names() -> &'static [&'static str] {
+    NAMES
+}
+
+/// Names of a fault's shape and their first bits, for the document's sake.
+#[cfg(test)]
+pub(crate) const fn shape_bits() -> [(&'static str, u32); 15] {
+    macro_rules! bits { ($($name:ident)*) => { [$((stringify!($name), Shape::$name)),*] } }
+    bits!(INTERRUPT QUEUED STARTED COPY_START COPY_END DONE QUEUE_CPU QUEUE_CPU_OTHER COPY_ADDRESS
+        DELIVERED_ZERO DELIVERED_OTHER OUTCOME MARKS COUNTED_FAULTS COUNTED_FAILURES)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

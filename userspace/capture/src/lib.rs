@@ -1,11 +1,14 @@
 //! Captures: the event stream as a file, and back.
 //!
-//! Owns the format (docs/capture.md), its writer and its reader. Refuses: deciding what is recorded, clocks, anything but files.
+//! Owns the format, its writer and its reader. The format is described byte by byte in docs/capture.md, and what raises its version; the
+//! tests of `document` hold that against the code. Refuses: deciding what is recorded, clocks, anything but files.
 
 mod block;
 mod carry;
 mod codec;
 mod columns;
+#[cfg(test)]
+mod document;
 mod file;
 mod layout;
 mod reader;

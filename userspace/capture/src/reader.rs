@@ -19,7 +19,7 @@ use crate::layout::{
 /// Bytes looked through at once for the next block.
 const SCAN_BYTES: usize = 1 << 16;
 /// The file header's JSON at most.
-const MOST_META_BYTES: u32 = 16 << 20;
+pub(crate) const MOST_META_BYTES: u32 = 16 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -59,16 +59,22 @@ pub enum DamageKind {
     Cut,
 }
 
+impl DamageKind {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Preamble => "the first 16 bytes are not those of a capture",
+            Self::Checksum => "a block's checksum is wrong",
+            Self::NoBlock => "no block can be made out",
+            Self::Malformed => "a block holds what no writer writes",
+            Self::Unwritten => "blocks that the recorder could not write",
+            Self::Cut => "the capture was cut off or not ended",
+        }
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.what {
-            DamageKind::Preamble => "the first 16 bytes are not those of a capture",
-            DamageKind::Checksum => "a block's checksum is wrong",
-            DamageKind::NoBlock => "no block can be made out",
-            DamageKind::Malformed => "a block holds what no writer writes",
-            DamageKind::Unwritten => "blocks that the recorder could not write",
-            DamageKind::Cut => "the capture was cut off or not ended",
-        };
+        let what = self.what.name();
         write!(f, "byte {}", self.offset)?;
         if self.bytes > 0 {
             write!(f, ", {} bytes", self.bytes)?;

@@ -505,3 +505,6 @@ fn utc(wall_ns: i128) -> String {
     jiff::Timestamp::from_second(seconds)
         .map_or_else(|_| "unknown".into(), |time| time.strftime("%Y%m%dT%H%M%SZ").to_string())
 }
+
+#[cfg(test)]
+mod tests;

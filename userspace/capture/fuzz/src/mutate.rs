@@ -1,4 +1,5 @@
-//! Changes behind the checksums: one block's header or its payload before compression, and then a file that is whole again.
+//! Changes behind the checksums: of one block's header, its payload before compression or the values of its columns, and then a file that
+//! is whole again.
 //!
 //! Written after docs/capture.md, not with the crate's own structures: this is a second reader of that document.
 
@@ -6,7 +7,9 @@ use libfuzzer_sys::fuzzer_mutate;
 
 const PREAMBLE: usize = 16;
 const HEADER: usize = 104;
+const EVENTS: u8 = 2;
 const INDEX: u8 = 3;
+const COLUMNS: usize = 54;
 /// A payload is not changed beyond this.
 const MOST_RAW: usize = 1 << 18;
 
@@ -24,9 +27,10 @@ struct Block {
 /// A file like `file` with one block changed; `None`: it has none that can be, or became too large.
 pub fn behind_the_checksums(file: &[u8], seed: u32, most: usize) -> Option<Vec<u8>> {
     let mut blocks = blocks(file);
-    let number = (seed >> 3) as usize % blocks.len().max(1);
+    let mut numbers = Numbers(u64::from(seed) << 1 | 1);
+    let number = numbers.below(blocks.len());
     let block = blocks.get_mut(number)?;
-    match seed & 3 {
+    match numbers.below(8) {
         0 => {
             fuzzer_mutate(&mut block.header, HEADER, HEADER);
         }
@@ -35,6 +39,7 @@ pub fn behind_the_checksums(file: &[u8], seed: u32, most: usize) -> Option<Vec<u
             let block = blocks.remove(number);
             blocks.insert(number - 1, block);
         }
+        2..=5 if block.header[4] == EVENTS => change_values(&mut block.raw, &mut numbers)?,
         _ => {
             let size = block.raw.len();
             let room = (size + size / 2 + 64).min(MOST_RAW.max(size));
@@ -43,8 +48,73 @@ pub fn behind_the_checksums(file: &[u8], seed: u32, most: usize) -> Option<Vec<u
             block.raw.truncate(size);
         }
     }
-    let whole = write(file, &blocks, seed & 4 != 0)?;
+    let whole = write(file, &blocks, numbers.below(2) == 0)?;
     (whole.len() <= most).then_some(whole)
+}
+
+/// xorshift64*
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// 0 for a `most` of 0.
+    fn below(&mut self, most: usize) -> usize {
+        ((self.next() >> 32) % most.max(1) as u64) as usize
+    }
+}
+
+/// Changes up to four values of the columns of a payload of events.
+fn change_values(raw: &mut Vec<u8>, numbers: &mut Numbers) -> Option<()> {
+    let mut columns = Vec::new();
+    let mut rest = &raw[..];
+    for _ in 0..COLUMNS {
+        let (count, after) = rest.split_first_chunk()?;
+        let (&width, after) = after.split_first()?;
+        let count = u32::from_le_bytes(*count) as usize;
+        if count > MOST_RAW {
+            return None;
+        }
+        let (planes, after) = after.split_at_checked(count.checked_mul(width.into())?)?;
+        let mut column = vec![0u64; count];
+        for (number, plane) in planes.chunks_exact(count.max(1)).take(8).enumerate() {
+            column.iter_mut().zip(plane).for_each(|(value, &byte)| *value |= u64::from(byte) << (8 * number));
+        }
+        columns.push(column);
+        rest = after;
+    }
+    for _ in 0..=numbers.below(4) {
+        let filled: Vec<usize> = (0..COLUMNS).filter(|&column| !columns[column].is_empty()).collect();
+        let column = columns.get_mut(*filled.get(numbers.below(filled.len()))?)?;
+        let place = numbers.below(column.len());
+        let value = column[place];
+        match numbers.below(8) {
+            0 => column[place] = numbers.next(),
+            1 => column[place] = u64::MAX,
+            2 => column[place] = numbers.next() & 7,
+            3 => column[place] = value.wrapping_add(1),
+            4 => column[place] = value.wrapping_sub(1),
+            5 => column[place] = value ^ 1 << numbers.below(64),
+            6 => drop(column.remove(place)),
+            _ => column.insert(place, value),
+        }
+    }
+    let text = rest.to_vec();
+    raw.clear();
+    for column in &columns {
+        raw.extend_from_slice(&(column.len() as u32).to_le_bytes());
+        let all = column.iter().fold(0, |all, value| all | value);
+        let width = (u64::BITS - all.leading_zeros()).div_ceil(8);
+        raw.push(width as u8);
+        (0..width).for_each(|plane| raw.extend(column.iter().map(|value| (value >> (8 * plane)) as u8)));
+    }
+    raw.extend_from_slice(&text);
+    Some(())
 }
 
 /// The blocks of `file` but for the index, as far as they follow each other.

@@ -62,7 +62,8 @@ prop_compose! {
     }
 }
 
-fn event() -> impl Strategy<Value = Event> {
+/// Any event that has columns.
+pub(crate) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => fault().prop_map(Event::Fault),
         2 => (any::<(u64, u16, u64, u64, u32)>(), device(), any::<Option<[u64; 4]>>()).prop_map(
@@ -105,6 +106,22 @@ proptest! {
     fn any_payload_gives_events_or_an_error(payload in prop::collection::vec(any::<u8>(), 0..600), events in 0u32..40) {
         let mut decoder = Decoder::default();
         if decoder.load(&payload, VERSION, events).is_ok() {
+            while decoder.advance() == Ok(true) {}
+        }
+    }
+
+    #[test]
+    fn any_columns_give_events_or_an_error(
+        columns in prop::collection::vec(prop::collection::vec(prop_oneof![3 => 0u64..4, 1 => any::<u64>(), 1 => Just(u64::MAX)], 0..8), NAMES.len()),
+    ) {
+        let mut writing = Writing::new(NAMES.len());
+        for (number, column) in columns.iter().enumerate() {
+            column.iter().for_each(|value| writing.value(number, &mut value.clone()));
+        }
+        let mut payload = Vec::new();
+        writing.take(&mut payload);
+        let mut decoder = Decoder::default();
+        if decoder.load(&payload, VERSION, 8).is_ok() {
             while decoder.advance() == Ok(true) {}
         }
     }
