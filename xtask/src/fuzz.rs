@@ -17,7 +17,8 @@ use crate::progress::{say, step};
 
 const VERSION: &str = "0.13.1";
 const TARGET: &str = "reader";
-/// Memory that reading may take, whatever the bytes are: two block's columns of the most values that there may be, and libFuzzer's own.
+/// Memory that reading may take, whatever the bytes are: the columns of a block with as many values as there may be (113 MB) in each
+/// of two readers, their payloads, and libFuzzer's own.
 const MOST_MIB: u32 = 1024;
 /// Bytes of an input: many blocks, and still thousands of runs a second.
 const MOST_BYTES: u32 = 1 << 17;
@@ -60,7 +61,10 @@ pub fn run(arguments: &Arguments) -> Result<u8> {
         .status()
         .context("cannot run cargo-fuzz")?;
     if !status.success() {
-        bail!("fuzzing failed ({status}); libFuzzer needs a C++ compiler (Debian: apt install g++)");
+        bail!(
+            "fuzzing failed ({status}): what was found is in userspace/capture/fuzz/artifacts; to build, libFuzzer \
+             needs a C++ compiler (Debian: apt install g++)"
+        );
     }
     say(format!("fuzz: {TARGET} found nothing in {} s", arguments.time.as_secs()));
     Ok(0)
