@@ -37,6 +37,7 @@ fn format(flags: &Export) -> Result<Format, Failure> {
             flags::Format::Json => Format::Json,
             flags::Format::Parquet => Format::Parquet,
             flags::Format::Perfetto => Format::Perfetto,
+            flags::Format::Html => Format::Html,
         });
     }
     let extension = flags.output.extension().map(|end| end.to_string_lossy().into_owned());

@@ -373,6 +373,8 @@ pub(crate) enum Format {
     Parquet,
     /// A trace for ui.perfetto.dev: slices by interrupt thread, work queue and kworker, flows, counters
     Perfetto,
+    /// A report to look at and to send on: one page without scripts
+    Html,
 }
 
 #[derive(Args, Clone, Debug)]

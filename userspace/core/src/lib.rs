@@ -22,6 +22,7 @@ pub mod model;
 pub mod name;
 pub mod page_request;
 pub mod probe;
+pub mod quantity;
 pub mod rate;
 pub mod record;
 pub mod sizing;

@@ -2,6 +2,7 @@
 
 use crate::csv::Csv;
 use crate::hlog::Hlog;
+use crate::html::Html;
 use crate::json::Json;
 use crate::parquet::Parquet;
 use crate::perfetto::Perfetto;
@@ -16,6 +17,7 @@ pub enum Format {
     Json,
     Parquet,
     Perfetto,
+    Html,
 }
 
 /// What some formats have to be told.
@@ -26,7 +28,8 @@ pub struct Options {
 }
 
 impl Format {
-    pub const ALL: [Self; 5] = [Self::Hlog, Self::Csv, Self::Json, Self::Parquet, Self::Perfetto];
+    pub const ALL: [Self; 6] =
+        [Self::Hlog, Self::Csv, Self::Json, Self::Parquet, Self::Perfetto, Self::Html];
 
     /// What files of it are called.
     #[must_use]
@@ -37,6 +40,7 @@ impl Format {
             Self::Json => &["jsonl", "json"],
             Self::Parquet => &["parquet"],
             Self::Perfetto => &["pftrace", "perfetto-trace"],
+            Self::Html => &["html"],
         }
     }
 
@@ -55,6 +59,7 @@ impl Format {
             Self::Json => Box::new(Table::from(Json::new(out))),
             Self::Parquet => Box::new(Table::from(Parquet::new(out)?)),
             Self::Perfetto => Box::new(Perfetto::new(out)),
+            Self::Html => Box::new(Html::new(out)),
         })
     }
 }

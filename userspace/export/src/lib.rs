@@ -7,10 +7,12 @@ mod comparison;
 pub mod csv;
 mod format;
 pub mod hlog;
+pub mod html;
 pub mod json;
 pub mod parquet;
 pub mod perfetto;
 pub mod prometheus;
+pub mod report;
 pub mod row;
 pub mod table;
 

@@ -1,17 +1,13 @@
 //! Quantities as short text of a bounded width. A missing value is `-`, never 0.
 
+use dsascope_core::quantity;
+pub use dsascope_core::quantity::{moment, rate};
+
 use crate::theme::Theme;
 
 /// Nanoseconds with three significant digits and a unit: at most 6 columns (`83.1µs`).
 pub fn duration(theme: &Theme, ns: u64) -> String {
-    let (value, unit) = match ns {
-        0..1_000 => return format!("{ns}ns"),
-        1_000..999_500 => (ns as f64 / 1e3, theme.micro()),
-        999_500..999_500_000 => (ns as f64 / 1e6, "ms"),
-        999_500_000..=999_499_999_999 => (ns as f64 / 1e9, "s"),
-        _ => (ns as f64 / 3.6e12, "h"),
-    };
-    format!("{}{unit}", three_digits(value))
+    quantity::duration(ns, theme.micro())
 }
 
 pub fn optional_duration(theme: &Theme, ns: Option<u64>) -> String {
@@ -26,44 +22,11 @@ pub fn count(n: u64) -> String {
     rate(n as f64)
 }
 
-/// A value with three significant digits: `0`, `0.25`, `12.3`, `456`, `1.2k`.
-pub fn rate(value: f64) -> String {
-    if !value.is_finite() {
-        return "-".into();
-    }
-    let (value, unit) = match value {
-        v if v < 999.5 => (v, ""),
-        v if v < 999.5e3 => (v / 1e3, "k"),
-        v if v < 999.5e6 => (v / 1e6, "M"),
-        v if v < 999.5e9 => (v / 1e9, "G"),
-        v => (v / 1e12, "T"),
-    };
-    if value == 0.0 {
-        return "0".into();
-    }
-    format!("{}{unit}", three_digits(value))
-}
-
-fn three_digits(value: f64) -> String {
-    if value < 9.995 {
-        format!("{value:.2}")
-    } else if value < 99.95 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.0}")
-    }
-}
-
 /// Time since the start of the session: `12.345678` below a minute's sixty, `3:07.1`, `2:15:09`.
 pub fn elapsed(ns: u64) -> String {
     let seconds = ns / 1_000_000_000;
     let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     if h > 0 { format!("{h}:{m:02}:{s:02}") } else { format!("{m}:{s:02}") }
-}
-
-/// A moment of the session with microseconds: `12.345678`.
-pub fn moment(ns: u64) -> String {
-    format!("{}.{:06}", ns / 1_000_000_000, ns % 1_000_000_000 / 1_000)
 }
 
 /// At most `width` columns; cut text ends in `~`. Control characters (a command name may hold any byte) become `?`.
