@@ -25,6 +25,8 @@ const QEMU_SUITE: &str = "trixie-backports";
 const ACCEL_CONFIG_SUITE: &str = "trixie";
 /// One whose Prometheus has native histograms.
 const PROMETHEUS_SUITE: &str = "trixie";
+/// The release whose libc QEMU has too.
+const CHROMIUM_SUITE: &str = "trixie";
 /// Signs all of [`SUITES`]; part of every Debian system.
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// Lists older than this are fetched again before a kernel is chosen by prefix.
@@ -113,6 +115,11 @@ impl Apt {
     /// Fetches Debian's Prometheus, promtool in it, with all it depends on, libc included, and unpacks it into `into`.
     pub fn unpack_prometheus(&self, into: &Path) -> Result<()> {
         self.unpack_with_dependencies("prometheus", PROMETHEUS_SUITE, into)
+    }
+
+    /// Fetches Debian's headless Chromium with all it depends on, libc included, and unpacks it into `into`.
+    pub fn unpack_chromium(&self, into: &Path) -> Result<()> {
+        self.unpack_with_dependencies("chromium-headless-shell", CHROMIUM_SUITE, into)
     }
 
     fn unpack_with_dependencies(&self, package: &str, suite: &str, into: &Path) -> Result<()> {

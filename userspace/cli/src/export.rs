@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, stdout};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dsascope_core::event::Event;
@@ -51,6 +52,23 @@ fn format(flags: &Export) -> Result<Format, Failure> {
             format!("give --format, or an -o that ends in one of .{}", all.join(", .")),
         )
     })
+}
+
+/// A report's page as the export that it is; `None`: text is wanted.
+pub(crate) fn page(flags: &flags::Report) -> Result<Option<Export>, Failure> {
+    let Some(output) = flags.output.clone() else { return Ok(None) };
+    if output.extension().is_none_or(|end| end != "html") {
+        let next = "name a file that ends in .html, or leave -o out for text on stdout";
+        return Err(Failure::new(Code::Usage, "a report in a file is a page", next));
+    }
+    Ok(Some(Export {
+        file: None,
+        format: Some(flags::Format::Html),
+        output,
+        interval: Duration::from_secs(1),
+        duration: flags.duration,
+        reading: flags.reading.clone(),
+    }))
 }
 
 /// Hands the stream to an exporter.

@@ -107,6 +107,16 @@ pub(crate) enum Command {
   dsascope export --for 60s -o now.hlog")]
     Export(Export),
 
+    /// The whole run to be read once: findings, where the time goes, the worst faults in words; as text or as a page
+    ///
+    /// Reads a capture, or this host's driver until --for is over or Ctrl-C. A page is one file without scripts; it loads nothing.
+    #[command(after_help = "\
+Examples:
+  dsascope report --from storm.dsc | less
+  dsascope report --from storm.dsc -o storm.html
+  dsascope report --for 60s -o now.html")]
+    Report(Report),
+
     /// Two captures beside each other: what is slower, by how much, and how sure that is
     ///
     /// Percentiles, counts and histograms of every stage side by side. Warns when the runs differ in kernel, driver, devices, work queues or
@@ -432,6 +442,20 @@ pub(crate) struct Serve {
     /// Play a capture (--from) so many times as fast as it happened: 0.1 to 1000, or `max`; figures stay at its end
     #[arg(long, default_value = "1", value_parser = units::speed, value_name = "SPEED", help_heading = "Input")]
     pub speed: Speed,
+
+    #[command(flatten)]
+    pub reading: Reading,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Report {
+    /// Write a page there instead of text to stdout
+    #[arg(short, long, value_name = "OUT.html")]
+    pub output: Option<PathBuf>,
+
+    /// End after this time
+    #[arg(long = "for", value_parser = units::duration, value_name = "DURATION")]
+    pub duration: Option<Duration>,
 
     #[command(flatten)]
     pub reading: Reading,

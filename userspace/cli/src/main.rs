@@ -19,6 +19,7 @@ mod privileges;
 mod progress;
 mod record;
 mod replay;
+mod report;
 mod serve;
 mod signals;
 mod source;
@@ -100,6 +101,13 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Export(flags) => {
             let pace = Pace { interval: None, duration: flags.duration };
             read(&export::reading(&flags)?, pace, export::Exporting::new(&flags)?)?
+        }
+        Command::Report(flags) => {
+            let pace = Pace { interval: None, duration: flags.duration };
+            match export::page(&flags)? {
+                Some(page) => read(&flags.reading, pace, export::Exporting::new(&page)?)?,
+                None => read(&flags.reading, pace, Printing::new(report::Text::default()))?,
+            }
         }
         Command::Diff(flags) => diff::run(&flags)?,
         Command::Serve(flags) => serve(&flags)?,

@@ -97,7 +97,7 @@ fn export<const N: usize>(
 }
 
 /// Runs dsascope on this host and gives what it said.
-fn dsascope<const N: usize>(words: [OsString; N]) -> Result<String> {
+pub(super) fn dsascope<const N: usize>(words: [OsString; N]) -> Result<String> {
     let mut command = Command::new(tracer()?);
     let output = command.args(&words).stdin(Stdio::null()).output().context("cannot run dsascope")?;
     if !output.status.success() {

@@ -3,6 +3,7 @@
 //! Owns: the table of checks, which `cargo xtask test` runs on the host, each under its name. A check whose reader cannot be had fails.
 //! Refuses: guests; what it reads is exported from the captures of samples/.
 
+mod chromium;
 mod exports;
 mod prometheus;
 pub mod python;
@@ -25,4 +26,5 @@ pub const CHECKS: &[Check] = &[
     Check { name: "parquet by DuckDB", run: exports::parquet },
     Check { name: "perfetto by Perfetto's classes", run: exports::perfetto },
     Check { name: "metrics, dashboards and rules by Prometheus", run: prometheus::check },
+    Check { name: "report by Chromium", run: chromium::report },
 ];
