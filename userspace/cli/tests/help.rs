@@ -27,6 +27,9 @@ fn help_texts() {
         "completions",
         "man",
     ] {
+    for command in
+        ["live", "stat", "trace", "record", "export", "report", "diff", "doctor", "decode", "completions", "man"]
+    {
         insta::assert_snapshot!(format!("help_{command}"), help(&[command, "--help"]));
     }
 }

@@ -95,9 +95,9 @@ fn axis(ns: u64) -> String {
     }
 }
 
-/// Space for the latency axis' words, of a cell, and of the marks below.
+/// Space for the latency axis' words, of a cell, and of a line of marks below.
 const LEFT: usize = 52;
-const CELL: (usize, usize) = (10, 13);
+const CELL_WIDTH: usize = 10;
 const STRIP: usize = 10;
 
 /// Time to the right, latency upwards. `None` when it is empty.
@@ -106,18 +106,20 @@ pub(super) fn map(map: &Map) -> Option<Markup> {
     // Whole decades above and below.
     let (bottom, top) = (first / ROWS_A_DECADE * ROWS_A_DECADE, (last / ROWS_A_DECADE + 1) * ROWS_A_DECADE);
     let columns = map.columns();
+    // Not flat when there are few rows.
+    let cell_height = (260 / (top - bottom)).clamp(13, 22);
     // Columns keep their width when there are few, up to a limit.
     let shown = columns.len().max(COLUMNS / 2);
-    let (width, height) = (LEFT + shown * CELL.0, (top - bottom) * CELL.1);
-    let below = height + 2;
-    let x = |column: usize| LEFT + column * CELL.0;
-    let y = |row: usize| (top - 1 - row) * CELL.1;
+    let (width, height) = (LEFT + shown * CELL_WIDTH, (top - bottom) * cell_height);
+    let below = height + 9;
+    let x = |column: usize| LEFT + column * CELL_WIDTH;
+    let y = |row: usize| (top - 1 - row) * cell_height;
     let marks = |name: &'static str, class: &'static str, line: usize, count: fn(&Column) -> u64| {
         html! {
             text x=(LEFT - 6) y=(below + line * STRIP + 9) text-anchor="end" { (name) }
             @for (place, column) in columns.iter().enumerate() {
                 @if count(column) > 0 {
-                    rect class=(class) x=(x(place)) y=(below + line * STRIP + 2) width=(CELL.0 - 1) height=(STRIP - 3) { title { (count(column)) " " (name) } }
+                    rect class=(class) x=(x(place)) y=(below + line * STRIP + 2) width=(CELL_WIDTH - 1) height=(STRIP - 3) { title { (count(column)) " " (name) } }
                 }
             }
         }
@@ -126,14 +128,14 @@ pub(super) fn map(map: &Map) -> Option<Markup> {
     Some(html! {
         svg viewBox=(format!("0 -8 {width} {}", end + 12)) role="img" aria-label="faults by time and latency" {
             @for row in (bottom..=top).step_by(ROWS_A_DECADE) {
-                @let y = (top - row) * CELL.1;
+                @let y = (top - row) * cell_height;
                 line.grid x1=(LEFT) x2=(width) y1=(y) y2=(y) {}
                 text x=(LEFT - 6) y=(y + 4) text-anchor="end" { (axis(row_ns(row))) }
             }
             @for (place, column) in columns.iter().enumerate() {
                 @for (row, &count) in column.rows.iter().enumerate().take(top).skip(bottom) {
                     @if count > 0 {
-                        rect.cell x=(x(place)) y=(y(row)) width=(CELL.0 - 1) height=(CELL.1 - 1) rx="1" fill-opacity=(shade(count, map.most())) {
+                        rect.cell x=(x(place)) y=(y(row)) width=(CELL_WIDTH - 1) height=(cell_height - 1) rx="1" fill-opacity=(shade(count, map.most())) {
                             title { (count) " of " (words(row_ns(row))) " to " (words(row_ns(row + 1))) }
                         }
                     }
@@ -141,11 +143,36 @@ pub(super) fn map(map: &Map) -> Option<Markup> {
             }
             (marks("failed", "failed", 0, |column| column.failed.into()))
             (marks("lost", "lost", 1, |column| column.holes))
-            @for column in (0..=shown).step_by(shown.div_ceil(6).max(1)) {
-                text x=(x(column)) y=(end + 2) text-anchor="middle" { (words(map.column_ns().saturating_mul(column as u64))) }
+            @for (ns, name) in ticks(map.column_ns().saturating_mul(shown as u64)) {
+                @let x = LEFT as f64 + ns as f64 / map.column_ns() as f64 * CELL_WIDTH as f64;
+                line.grid x1=(place(x)) x2=(place(x)) y1="0" y2=(end - 10) {}
+                text x=(place(x)) y=(end + 2) text-anchor="middle" { (name) }
             }
         }
     })
+}
+
+/// Moments of a span in steps of 1, 2 or 5, at most eight of them, the end left out.
+fn ticks(span_ns: u64) -> Vec<(u64, String)> {
+    let decades = (0..19).map(|power| 10u64.pow(power));
+    let step_ns = decades
+        .flat_map(|ns| [ns, ns.saturating_mul(2), ns.saturating_mul(5)])
+        .find(|step_ns| span_ns / step_ns <= 8)
+        .unwrap_or(u64::MAX);
+    // A name for each needs room on both sides.
+    let times = (0..=8).map(|number| step_ns.saturating_mul(number));
+    times.take_while(|&ns| ns < span_ns - span_ns / 40).map(|ns| (ns, seconds(ns))).collect()
+}
+
+/// A round time since the beginning.
+fn seconds(ns: u64) -> String {
+    match ns {
+        0 => "0".into(),
+        1..1_000_000 => format!("{} µs", ns / 1_000),
+        1_000_000..1_000_000_000 => format!("{} ms", ns / 1_000_000),
+        _ if ns % 1_000_000_000 == 0 => format!("{} s", ns / 1_000_000_000),
+        _ => format!("{:.1} s", ns as f64 / 1e9),
+    }
 }
 
 /// From light to full with the logarithm.
@@ -154,13 +181,21 @@ fn shade(count: u32, most: u32) -> String {
     format!("{:.2}", 0.15 + 0.85 * part)
 }
 
+/// Stages that follow each other, in the order of their colours.
+pub(super) const PARTS: [Stage; 5] =
+    [Stage::Interrupt, Stage::Queue, Stage::Prepare, Stage::Copy, Stage::Finish];
+
+/// The colour of one of [`PARTS`].
+pub(super) fn swatch(number: usize) -> Markup {
+    html! { svg.swatch viewBox="0 0 10 10" aria-hidden="true" { rect class=(format!("s{number}")) width="10" height="10" rx="2" {} } }
+}
+
 /// The stages of one fault beside each other.
 pub(super) fn timeline(fault: &Fault) -> Markup {
     let durations = fault.times.durations();
-    let stages = [Stage::Interrupt, Stage::Queue, Stage::Prepare, Stage::Copy, Stage::Finish];
-    let whole: u64 = stages.iter().filter_map(|&stage| durations.get(stage)).fold(0, u64::saturating_add);
+    let whole: u64 = PARTS.iter().filter_map(|&stage| durations.get(stage)).fold(0, u64::saturating_add);
     let mut before = 0u64;
-    let spans: Vec<(usize, Stage, u64, u64)> = stages
+    let spans: Vec<(usize, Stage, u64, u64)> = PARTS
         .iter()
         .enumerate()
         .filter_map(|(number, &stage)| {

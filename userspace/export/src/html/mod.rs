@@ -91,10 +91,10 @@ pub fn page(model: &Model, report: &Report) -> String {
                     (stages(model.latency()))
                     (map(model, report))
                     (histograms(model.latency()))
-                    (worst(model, report))
                     (processes(model))
                     (wqs(model))
                     (event_logs(model))
+                    (worst(model, report))
                     (grounds(model, summary.as_deref()))
                 }
                 footer { "Written by dsascope" @if let Some(session) = model.session() { " " (session.tool_version) } ". Durations have three digits; hover for nanoseconds." }
@@ -283,7 +283,7 @@ fn map(model: &Model, report: &Report) -> Markup {
                     figure { (svg) }
                     p.note {
                         "What the driver added to each fault (" (crate::report::Map::STAGE.meaning()) "), by when it arrived; a column is "
-                        (quantity::duration(report.map().column_ns(), "µs")) ". Darker: more faults, logarithmic, at most " (grouped(report.map().most().into()))
+                        (quantity::duration(report.map().column_ns(), "µs")) ". Stronger: more faults, logarithmic, at most " (grouped(report.map().most().into()))
                         ". Marks below: copies that failed, and events that were lost."
                         @if model.latency().get(Stage::Driver).map_or(0, |l| l.count()) < model.counts().faults { " Faults whose copy was not observed are not in it." }
                     }
@@ -344,8 +344,8 @@ fn one(model: &Model, place: usize, fault: &Fault) -> Markup {
             p { (explanation.sentence) }
             (chart::timeline(fault))
             p.note {
-                @for stage in [Stage::Interrupt, Stage::Queue, Stage::Prepare, Stage::Copy, Stage::Finish] {
-                    span.stage { (stage.name()) " " (optional(durations.get(stage))) } " "
+                @for (number, stage) in chart::PARTS.into_iter().enumerate() {
+                    span.stage { (chart::swatch(number)) (stage.name()) " " (optional(durations.get(stage))) } " "
                 }
             }
             details {
@@ -410,7 +410,7 @@ fn wqs(model: &Model) -> Markup {
         section {
             h2 { "By work queue" }
             div.wide { table id="wqs" {
-                thead { tr { th { "WQ" } th { "device" } th { "configuration" } th.range { "" } th { "faults" } th { "failed" } th { "50 %" } th { "99 %" } th { "max" } } }
+                thead { tr { th { "WQ" } th { "device" } th.words { "configuration" } th.range { "" } th { "faults" } th { "failed" } th { "50 %" } th { "99 %" } th { "max" } } }
                 tbody { @for (place, wq) in rows.iter().enumerate() {
                     @let summary = (place < WQS).then(|| model.wq_latency(wq.id).summary_now(Stage::Service)).flatten();
                     tr data-wq=(wq.id.to_string()) {

@@ -64,6 +64,7 @@ figure { margin: 0; background: var(--card); border: 1px solid var(--line); bord
 figure svg { display: block; width: 100%; height: auto; }
 .multiples { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); gap: .8rem; }
 figcaption { margin-bottom: .2rem; }
+.swatch { width: .65em; height: .65em; margin-right: .3em; }
 .timeline { display: block; width: 100%; height: 1.1rem; margin: .4rem 0; }
 details { margin-top: .3rem; }
 summary { cursor: pointer; color: var(--data); font-size: .87rem; }
@@ -88,6 +89,7 @@ svg .s0 { fill: #999999; } svg .s1 { fill: #e69f00; } svg .s2 { fill: #56b4e9; }
   h1 { font-size: 1.45rem; } .tile dd { font-size: 1.35rem; }
   .tiles { grid-template-columns: repeat(2, 1fr); }
   .multiples { grid-template-columns: 1fr; }
+  #map figure { overflow-x: auto; } #map svg { min-width: 38rem; }
 }
 @media print {
   :root { color-scheme: light; --paper: #fff; --card: #fff; --ink: #000; --soft: #444; --line: #ccc; --rule: #999;
