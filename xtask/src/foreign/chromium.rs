@@ -1,9 +1,10 @@
 //! Reports opened in Debian's headless Chromium: no complaint on its console, the figures of `stat`, light and dark, and paper.
 //!
 //! Chromium is unpacked beside the libc it was built for, as QEMU is. It looks for its data beside the program that the kernel runs, which
-//! is the loader: so that has a copy there.
+//! is the loader: so that has a copy there. Its own processes are started through the same script as itself.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -18,6 +19,12 @@ use crate::progress::step;
 
 const ENTRY: &str = "chromium";
 const LOADER: &str = "usr/lib/chromium/loader";
+const START: &str = "usr/lib/chromium/start";
+const SCRIPT: &str = r#"#!/bin/sh
+here=$(dirname "$0")
+libraries=$here/../x86_64-linux-gnu
+exec "$here/loader" --library-path "$libraries:$libraries/pulseaudio:$here" "$here/chromium-headless-shell" "$@"
+"#;
 /// For a page that takes half a second.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Begins what a page said on the console.
@@ -67,25 +74,22 @@ impl Chromium {
             let loader = into.join("usr/lib64/ld-linux-x86-64.so.2");
             fs::copy(&loader, into.join(LOADER))
                 .with_context(|| format!("cannot copy {}", loader.display()))?;
-            Ok(())
+            let start = into.join(START);
+            fs::write(&start, SCRIPT)
+                .and_then(|()| fs::set_permissions(&start, Permissions::from_mode(0o755)))
+                .with_context(|| format!("cannot write {}", start.display()))
         })?;
         Ok(Self { root })
     }
 
     /// Opens a page and gives what was written to stdout. Fails when the page said anything on the console.
     fn run(&self, page: &Path, directory: &Path, options: &[String]) -> Result<Vec<u8>> {
-        let library = self.root.join("usr/lib/x86_64-linux-gnu");
-        let program = self.root.join("usr/lib/chromium");
-        let libraries = [library.clone(), library.join("pulseaudio"), program.clone()];
-        let libraries = std::env::join_paths(libraries).context("the cache's path has a colon")?;
+        let start = self.root.join(START);
         let mut log = tempfile::tempfile_in(directory).context("cannot make a file")?;
         let mut out = tempfile::tempfile_in(directory).context("cannot make a file")?;
-        let mut child = Command::new(self.root.join(LOADER))
-            .arg("--library-path")
-            .arg(libraries)
-            .arg(program.join("chromium-headless-shell"))
-            // One process: others would be started as copies of the loader.
-            .args(["--no-sandbox", "--no-zygote", "--single-process", "--disable-gpu", "--hide-scrollbars"])
+        let mut child = Command::new(&start)
+            .arg(format!("--browser-subprocess-path={}", start.display()))
+            .args(["--no-sandbox", "--no-zygote", "--disable-gpu", "--hide-scrollbars"])
             .args(["--enable-logging=stderr", "--window-size=1200,1600"])
             .arg(format!("--user-data-dir={}", directory.join("profile").display()))
             .args(options)
