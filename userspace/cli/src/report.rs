@@ -129,7 +129,9 @@ fn one(model: &Model, place: usize, fault: &Fault) -> String {
     let durations = fault.times.durations();
     let parts: Vec<String> = [Stage::Interrupt, Stage::Queue, Stage::Prepare, Stage::Copy, Stage::Finish]
         .into_iter()
-        .filter_map(|stage| Some(format!("{} {}", stage.name(), optional_duration(&THEME, Some(durations.get(stage)?)))))
+        .filter_map(|stage| {
+            Some(format!("{} {}", stage.name(), optional_duration(&THEME, Some(durations.get(stage)?))))
+        })
         .collect();
     format!(
         "{place:>3}. {} {} of {comm} {pid} on {} at {}: {}\n     {}\n     {}\n",

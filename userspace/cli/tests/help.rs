@@ -30,6 +30,19 @@ fn help_texts() {
     for command in
         ["live", "stat", "trace", "record", "export", "report", "diff", "doctor", "decode", "completions", "man"]
     {
+    for command in [
+        "live",
+        "stat",
+        "trace",
+        "record",
+        "export",
+        "report",
+        "diff",
+        "doctor",
+        "decode",
+        "completions",
+        "man",
+    ] {
         insta::assert_snapshot!(format!("help_{command}"), help(&[command, "--help"]));
     }
 }

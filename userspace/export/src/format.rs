@@ -28,8 +28,7 @@ pub struct Options {
 }
 
 impl Format {
-    pub const ALL: [Self; 6] =
-        [Self::Hlog, Self::Csv, Self::Json, Self::Parquet, Self::Perfetto, Self::Html];
+    pub const ALL: [Self; 6] = [Self::Hlog, Self::Csv, Self::Json, Self::Parquet, Self::Perfetto, Self::Html];
 
     /// What files of it are called.
     #[must_use]

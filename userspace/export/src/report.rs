@@ -41,7 +41,9 @@ impl Report {
                 self.map.fault(fault);
                 self.rank(fault);
             }
-            Event::Hole(hole) if !matches!(hole.what, HoleKind::ResponseMissing | HoleKind::CaptureBegins) => {
+            Event::Hole(hole)
+                if !matches!(hole.what, HoleKind::ResponseMissing | HoleKind::CaptureBegins) =>
+            {
                 let column = self.map.column(hole.at_ns);
                 column.holes = column.holes.saturating_add(hole.count);
             }

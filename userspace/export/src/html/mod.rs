@@ -142,7 +142,12 @@ fn moment(model: &Model, at_ns: u64) -> String {
 
 fn head(model: &Model, host: &str) -> Markup {
     let lost = model.ledger().lost();
-    let holes: u64 = model.holes().iter().filter(|(kind, _)| **kind != HoleKind::CaptureBegins).map(|(_, count)| count).sum();
+    let holes: u64 = model
+        .holes()
+        .iter()
+        .filter(|(kind, _)| **kind != HoleKind::CaptureBegins)
+        .map(|(_, count)| count)
+        .sum();
     html! {
         header {
             p.kicker { "dsascope report" }
@@ -454,7 +459,10 @@ fn grounds(model: &Model, summary: Option<&SummaryLine>) -> Markup {
     let ledger = model.ledger();
     let balance = match ledger.balance() {
         Balance::Unknown => "not known: no totals were read".to_owned(),
-        Balance::Balanced => "balanced: all that was seen was sent or counted as lost, and all that was sent arrived".to_owned(),
+        Balance::Balanced => {
+            "balanced: all that was seen was sent or counted as lost, and all that was sent arrived"
+                .to_owned()
+        }
         Balance::InFlight { records } => format!("{records} records were on their way"),
         Balance::Unbalanced { .. } => "the books DISAGREE: a defect of dsascope".to_owned(),
     };

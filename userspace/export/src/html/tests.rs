@@ -14,7 +14,12 @@ fn page_of(events: &[Event]) -> String {
 
 #[test]
 fn text_from_outside_is_text() {
-    let session = SessionInfo { host: HOSTILE.into(), kernel: HOSTILE.into(), tool_version: HOSTILE.into(), ..SessionInfo::default() };
+    let session = SessionInfo {
+        host: HOSTILE.into(),
+        kernel: HOSTILE.into(),
+        tool_version: HOSTILE.into(),
+        ..SessionInfo::default()
+    };
     let context = dsascope_core::event::Context {
         device: DeviceId::new(DeviceKind::Dsa, 0),
         wq: 0,
@@ -65,7 +70,9 @@ fn nothing_is_fetched() {
 
 #[test]
 fn digits_are_grouped() {
-    for (count, text) in [(0, "0"), (999, "999"), (1000, "1 000"), (1_234_567, "1 234 567"), (12_345, "12 345")] {
+    for (count, text) in
+        [(0, "0"), (999, "999"), (1000, "1 000"), (1_234_567, "1 234 567"), (12_345, "12 345")]
+    {
         assert_eq!(grouped(count).replace('\u{202f}', " "), text);
     }
 }
