@@ -11,9 +11,9 @@ use std::io::Write;
 
 use dsascope_common::wire::kind;
 use dsascope_core::decode;
-use dsascope_core::event::{ByKind, CopyOutcome, Event, Fault, HoleKind, SessionInfo};
+use dsascope_core::event::{ByKind, CopyOutcome, Event, Fault, HoleKind, SessionInfo, WqConfig};
 use dsascope_core::findings::Finding;
-use dsascope_core::hist::{DIGITS, HIGHEST_NS, StageHistograms, Summary};
+use dsascope_core::hist::{DIGITS, HIGHEST_NS, Latency, StageHistograms, Summary};
 use dsascope_core::json::{self, Body, SummaryLine};
 use dsascope_core::ledger::Balance;
 use dsascope_core::model::{Model, Process, Wq};
@@ -24,7 +24,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::report::{Report, latency_ns};
 use crate::row::Time;
 use crate::{ExportError, Exporter, Output};
-use style::STYLE;
+use style::{POLICY, STYLE};
 
 const FORMAT: &str = "HTML";
 /// Rows of a table of processes; the rest is summed up.
@@ -79,7 +79,7 @@ pub fn page(model: &Model, report: &Report) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                meta http-equiv="Content-Security-Policy" content=(style::policy());
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
                 title { "DSA/IAA faults on " (host) }
                 style { (PreEscaped(STYLE)) }
             }
@@ -241,7 +241,8 @@ fn findings(model: &Model, findings: &[Finding]) -> Markup {
 
 /// Cells of the figures of a stage, as `stat --json` names them.
 fn figures(summary: Option<&Summary>) -> Markup {
-    let cells: [(&str, fn(&Summary) -> u64); 6] = [
+    type Pick = fn(&Summary) -> u64;
+    let cells: [(&str, Pick); 6] = [
         ("mean_ns", |s| s.mean_ns),
         ("p50_ns", |s| s.p50_ns),
         ("p90_ns", |s| s.p90_ns),
@@ -290,7 +291,7 @@ fn map(model: &Model, report: &Report) -> Markup {
                         "What the driver added to each fault (" (crate::report::Map::STAGE.meaning()) "), by when it arrived; a column is "
                         (quantity::duration(report.map().column_ns(), "µs")) ". Stronger: more faults, logarithmic, at most " (grouped(report.map().most().into()))
                         ". Marks below: copies that failed, and events that were lost."
-                        @if model.latency().get(Stage::Driver).map_or(0, |l| l.count()) < model.counts().faults { " Faults whose copy was not observed are not in it." }
+                        @if model.latency().get(Stage::Driver).map_or(0, Latency::count) < model.counts().faults { " Faults whose copy was not observed are not in it." }
                     }
                 }
                 None => p { "No fault was observed from the interrupt thread to the end of its copy." },
@@ -421,7 +422,7 @@ fn wqs(model: &Model) -> Markup {
                     tr data-wq=(wq.id.to_string()) {
                         th scope="row" { (wq.id.to_string()) }
                         td { (wq.device.to_string()) }
-                        td.words { (wq.config.as_ref().map(|config| config.words()).unwrap_or_default()) }
+                        td.words { (wq.config.as_ref().map(WqConfig::words).unwrap_or_default()) }
                         (totals(wq.faults(), wq.failures(), most, summary.as_ref()))
                     }
                 } }

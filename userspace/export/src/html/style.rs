@@ -1,10 +1,8 @@
 //! How pages look: light and dark, on paper, on narrow screens. Colours keep apart for every kind of colour vision (after Okabe and Ito),
 //! and none says anything that a word or a place does not say too.
 
-/// The page's policy: nothing from elsewhere and no script; this style alone.
-pub(super) fn policy() -> String {
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'".to_owned()
-}
+/// The page's policy: nothing from elsewhere and no script; this style alone, by its SHA-256.
+pub(super) const POLICY: &str = "default-src 'none'; style-src 'sha256-uMR8qsyqGAJtAQ4gNhbaFA3cqoHe5y71D/bg0k1V/Kc='; base-uri 'none'; form-action 'none'";
 
 pub(super) const STYLE: &str = "
 :root {
@@ -106,3 +104,18 @@ svg .s0 { fill: #999999; } svg .s1 { fill: #e69f00; } svg .s2 { fill: #56b4e9; }
   details { display: none; }
 }
 ";
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn the_policy_allows_this_style() {
+        let hash = STANDARD.encode(Sha256::digest(STYLE));
+        assert!(POLICY.contains(&format!("style-src 'sha256-{hash}';")), "{hash}");
+    }
+}
