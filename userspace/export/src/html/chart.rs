@@ -98,7 +98,7 @@ fn axis(ns: u64) -> String {
 /// Space for the latency axis' words, of a cell, and of a line of marks below.
 const LEFT: usize = 52;
 const CELL_WIDTH: usize = 10;
-const STRIP: usize = 10;
+const STRIP: usize = 13;
 
 /// Time to the right, latency upwards. `None` when it is empty.
 pub(super) fn map(map: &Map) -> Option<Markup> {
@@ -119,7 +119,7 @@ pub(super) fn map(map: &Map) -> Option<Markup> {
             text x=(LEFT - 6) y=(below + line * STRIP + 9) text-anchor="end" { (name) }
             @for (place, column) in columns.iter().enumerate() {
                 @if count(column) > 0 {
-                    rect class=(class) x=(x(place)) y=(below + line * STRIP + 2) width=(CELL_WIDTH - 1) height=(STRIP - 3) { title { (count(column)) " " (name) } }
+                    rect class=(class) x=(x(place)) y=(below + line * STRIP + 2) width=(CELL_WIDTH - 1) height=(STRIP - 5) { title { (count(column)) " " (name) } }
                 }
             }
         }
@@ -132,6 +132,11 @@ pub(super) fn map(map: &Map) -> Option<Markup> {
                 line.grid x1=(LEFT) x2=(width) y1=(y) y2=(y) {}
                 text x=(LEFT - 6) y=(y + 4) text-anchor="end" { (axis(row_ns(row))) }
             }
+            @for (ns, name) in ticks(map.column_ns().saturating_mul(shown as u64)) {
+                @let x = LEFT as f64 + ns as f64 / map.column_ns() as f64 * CELL_WIDTH as f64;
+                line.grid x1=(place(x)) x2=(place(x)) y1="0" y2=(end - 10) {}
+                text x=(place(x)) y=(end + 2) text-anchor="middle" { (name) }
+            }
             @for (place, column) in columns.iter().enumerate() {
                 @for (row, &count) in column.rows.iter().enumerate().take(top).skip(bottom) {
                     @if count > 0 {
@@ -143,11 +148,6 @@ pub(super) fn map(map: &Map) -> Option<Markup> {
             }
             (marks("failed", "failed", 0, |column| column.failed.into()))
             (marks("lost", "lost", 1, |column| column.holes))
-            @for (ns, name) in ticks(map.column_ns().saturating_mul(shown as u64)) {
-                @let x = LEFT as f64 + ns as f64 / map.column_ns() as f64 * CELL_WIDTH as f64;
-                line.grid x1=(place(x)) x2=(place(x)) y1="0" y2=(end - 10) {}
-                text x=(place(x)) y=(end + 2) text-anchor="middle" { (name) }
-            }
         }
     })
 }

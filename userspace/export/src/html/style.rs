@@ -2,7 +2,7 @@
 //! and none says anything that a word or a place does not say too.
 
 /// The page's policy: nothing from elsewhere and no script; this style alone, by its SHA-256.
-pub(super) const POLICY: &str = "default-src 'none'; style-src 'sha256-uMR8qsyqGAJtAQ4gNhbaFA3cqoHe5y71D/bg0k1V/Kc='; base-uri 'none'; form-action 'none'";
+pub(super) const POLICY: &str = "default-src 'none'; style-src 'sha256-VsRUn6itnEU/aDWyrC/hFr1sN9pVQI1rOvLVICFMTZg='; base-uri 'none'; form-action 'none'";
 
 pub(super) const STYLE: &str = "
 :root {
@@ -94,13 +94,17 @@ svg .s0 { fill: #999999; } svg .s1 { fill: #e69f00; } svg .s2 { fill: #56b4e9; }
     --data: #0072b2; --mark: #d55e00; --good: #00664b; --warn: #8a5a00; --bad: #a8321a; --good-bg: #fff; --warn-bg: #fff; --bad-bg: #fff; }
   @page { margin: 14mm; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-  body { font-size: 9.5pt; }
+  html { font-size: 12px; } body { font-size: 9pt; }
+  section { margin-bottom: 1.6rem; } header { padding-top: 0; } footer { padding-bottom: 0; }
+  .tiles { grid-template-columns: repeat(6, 1fr); gap: .5rem; } .tile { padding: .5rem .6rem; }
+  .multiples { grid-template-columns: repeat(3, 1fr); }
   header, main, footer { max-width: none; padding-left: 0; padding-right: 0; }
   .badge { border: 1px solid currentColor; }
-  .keep, .tile, .finding, tr { break-inside: avoid; }
+  .keep, .tile, .finding, .wide, tr { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   .wide { overflow: visible; border: 0; }
   .wide th, .wide td { padding: .15rem .35rem; }
+  th.range, td.range { width: 18%; min-width: 5rem; } td.words { min-width: 14rem; }
   details { display: none; }
 }
 ";
