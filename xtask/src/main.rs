@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         Command::Demo(arguments) => xtask::demo::run(arguments),
         Command::Reconcile(arguments) => xtask::reconcile::run(arguments),
         Command::Cost(arguments) => xtask::cost::run(arguments),
-        Command::Dashboards(arguments) => xtask::dashboards::run(&arguments),
+        Command::Dashboards(arguments) => xtask::dashboards::run(arguments),
         Command::Fuzz(arguments) => xtask::fuzz::run(arguments),
         Command::Samples => xtask::captures::samples(),
         Command::Screens(arguments) => xtask::screens::run(arguments),

@@ -20,24 +20,9 @@ fn help_texts() {
         "trace",
         "record",
         "export",
-        "diff",
-        "serve",
-        "doctor",
-        "decode",
-        "completions",
-        "man",
-    ] {
-    for command in
-        ["live", "stat", "trace", "record", "export", "report", "diff", "doctor", "decode", "completions", "man"]
-    {
-    for command in [
-        "live",
-        "stat",
-        "trace",
-        "record",
-        "export",
         "report",
         "diff",
+        "serve",
         "doctor",
         "decode",
         "completions",
