@@ -24,7 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Faults of each capture.
 const FAULTS: [(&str, f64); 3] = [("calm", 25.0), ("storm", 4120.0), ("batch", 900.0)];
 /// What has nothing to show in a healthy run of captures: Prometheus must take the expression, and may answer with nothing.
-const MAY_BE_EMPTY: [&str; 12] = [
+const MAY_BE_EMPTY: [&str; 14] = [
+    "Failure ratio",
+    "instance:dsascope_failure_ratio:rate5m",
     "Lost records",
     "Probes not attached",
     "Ring",
@@ -170,7 +172,7 @@ pub(super) fn check(cache: &Cache) -> Result<()> {
         ensure!(native == faults, "{name}: the native histogram counts {native} services of {faults}");
     }
     // A rate needs two samples.
-    let counting = "sum(count_over_time(dsascope_faults_total[1m])) >= 12";
+    let counting = "min(count_over_time(dsascope_faults_total[1m])) >= 3";
     until("some scrapes", || query(counting).ok().filter(|found| !found.is_empty()))?;
     for (place, expression) in dashboards::expressions() {
         let found = query(&expression).with_context(|| format!("{place}: {expression}"))?;
