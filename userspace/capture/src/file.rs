@@ -2,7 +2,7 @@
 //!
 //! Keeps the file whole at every moment: what a failed write left behind is cut off again. Refuses: deciding which blocks.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -29,15 +29,7 @@ pub(crate) struct CaptureFile {
 }
 
 impl CaptureFile {
-    /// A new file with its header. `begins`: events and faults of the recording before it. An existing file is refused unless `replace`.
-    pub(crate) fn create(path: &Path, replace: bool, meta: &Meta, begins: (u64, u64)) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).create_new(!replace);
-        let file = options.open(path)?;
-        Self::begin(path, file, meta, begins)
-    }
-
-    /// The same in a file that was opened before.
+    /// A capture's header in an empty file. `begins`: events and faults of the recording before it.
     pub(crate) fn begin(path: &Path, file: File, meta: &Meta, begins: (u64, u64)) -> io::Result<Self> {
         let json = serde_json::to_vec(meta)?;
         let mut header = BlockHeader::new(kind::HEADER);

@@ -218,14 +218,6 @@ impl<R: Read + Seek> Capture<R> {
         Some((first, last))
     }
 
-    /// Events and faults that the blocks hold, what they repeat included.
-    #[must_use]
-    pub fn totals(&self) -> (u64, u64) {
-        self.places.iter().fold((0, 0), |(events, faults), place| {
-            (events + u64::from(place.header.events()), faults + u64::from(place.header.faults()))
-        })
-    }
-
     /// When the fault with the longest service was told; `None` when there is none, or its block cannot be read. What is being read
     /// goes on as it was.
     ///
@@ -335,9 +327,7 @@ impl<R: Read + Seek> Capture<R> {
             return Ok(());
         }
         self.next += 1;
-        let own = u64::from(header.events()) - u64::from(header.carried.get().min(header.events()));
-        self.expected =
-            (events_before.saturating_add(own), faults_before.saturating_add(u64::from(header.faults())));
+        self.expected = header.ends();
         let what = match self.read_payload(&place)? {
             true if self.decoder.load(&self.raw, header.version, header.events()).is_ok() => return Ok(()),
             true => DamageKind::Malformed,

@@ -373,7 +373,7 @@ impl Writer {
     /// A file that begins where `next` does.
     fn new_file(&self, path: &Path, meta: &Meta, next: &BlockHeader) -> io::Result<CaptureFile> {
         let begins = (next.events_before.get(), next.faults_before());
-        let mut file = CaptureFile::create(path, true, meta, begins)?;
+        let mut file = CaptureFile::begin(path, File::create(path)?, meta, begins)?;
         self.carry.blocks(next)?.iter().try_for_each(|block| file.append(block))?;
         Ok(file)
     }

@@ -1,58 +1,22 @@
 //! Recorded and read again: whole files, rotated ones, those of the flight recorder, and damaged ones.
 
-#[path = "../../tui/tests/support/script.rs"]
-mod script;
+mod support;
 
 use std::fs;
-use std::io::Cursor;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use dsascope_capture::{Capture, Mode, Notice, Plan, Recorder};
+use dsascope_capture::{Mode, Notice, Plan, Recorder};
 use dsascope_core::event::{Event, HoleKind};
-
-fn record(path: &Path, mode: Mode, events: &[Event], save_at: Option<usize>) -> Vec<Notice> {
-    let plan = Plan { path: path.into(), replace: false, command: vec!["load".into()], mode };
-    let mut recorder = Recorder::start(plan, || Ok(())).expect("a recorder");
-    let mut notices = Vec::new();
-    for (number, event) in events.iter().enumerate() {
-        recorder.push(event);
-        if save_at == Some(number) {
-            recorder.save("a test");
-        }
-        // The test is faster than any disk; what is left out has a test of its own.
-        while recorder.is_behind() {
-            std::thread::yield_now();
-        }
-    }
-    notices.extend(recorder.notices());
-    notices.extend(recorder.finish().expect("the writer is there"));
-    notices
-}
+use support::{ALL, plan, record, script};
 
 fn all(bytes: &[u8]) -> (Vec<Event>, Vec<String>) {
-    let mut capture = Capture::open(Cursor::new(bytes)).expect("a capture");
-    let mut events = Vec::new();
-    while let Some(event) = capture.next_event().expect("readable") {
-        events.push(event.clone());
-    }
-    let damage = capture.damage().iter().map(ToString::to_string).collect();
-    (events, damage)
+    support::read(bytes).expect("a capture")
 }
-
-const ALL: Mode = Mode::All { max_bytes: None, keep: None };
 
 #[test]
 fn every_scripted_session_reads_back() {
     let directory = tempfile::tempdir().expect("a directory");
-    let scripts = [
-        script::empty(),
-        script::busy(3),
-        script::lossy(2, 100),
-        script::trouble(),
-        script::failing(),
-        script::moved_failure(),
-        script::page_requests(),
-    ];
+    let scripts = script::all();
     for (number, events) in scripts.iter().enumerate() {
         let path = directory.path().join(format!("{number}.dsc"));
         let notices = record(&path, ALL, events, None);
@@ -68,7 +32,7 @@ fn a_file_that_is_there_is_not_written_over() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("a.dsc");
     fs::write(&path, "precious").expect("the file");
-    let plan = Plan { path: path.clone(), replace: false, command: Vec::new(), mode: ALL };
+    let plan = plan(&path, ALL);
     assert!(Recorder::start(plan.clone(), || Ok(())).is_err());
     assert_eq!(fs::read(&path).expect("the file"), b"precious");
     // A recorder that is told of nothing leaves nothing.
@@ -152,8 +116,7 @@ fn the_flight_recorder_saves_what_was_before() {
 fn events_that_were_left_out_are_a_hole_in_their_place() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("slow.dsc");
-    let plan = Plan { path: path.clone(), replace: false, command: Vec::new(), mode: ALL };
-    let mut recorder = Recorder::start(plan, || Ok(())).expect("a recorder");
+    let mut recorder = Recorder::start(plan(&path, ALL), || Ok(())).expect("a recorder");
     let events = script::busy(60);
     for event in &events {
         recorder.push(event);

@@ -1,15 +1,14 @@
 //! Captures cut off and with bits changed: no panic, no wrong number, nothing missing in silence.
 
-#[path = "../../tui/tests/support/script.rs"]
-mod script;
+mod support;
 
-use std::io::Cursor;
 use std::sync::LazyLock;
 
-use dsascope_capture::{Capture, Mode, Plan, ReadError, Recorder};
+use dsascope_capture::ReadError;
 use dsascope_core::event::{Event, HoleKind};
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
+use support::script;
 
 struct Sample {
     events: Vec<Event>,
@@ -20,36 +19,19 @@ struct Sample {
 
 static SAMPLE: LazyLock<Sample> = LazyLock::new(|| {
     let events = script::busy(6);
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("sample.dsc");
-    let mode = Mode::All { max_bytes: None, keep: None };
-    let plan = Plan { path: path.clone(), replace: false, command: Vec::new(), mode };
-    let mut recorder = Recorder::start(plan, || Ok(())).expect("a recorder");
-    for event in &events {
-        recorder.push(event);
-        while recorder.is_behind() {
-            std::thread::yield_now();
-        }
-    }
-    recorder.finish().expect("the writer is there");
-    let bytes = std::fs::read(&path).expect("the file");
+    let bytes = support::recorded(&events);
     let ends: Vec<usize> = memchr::memmem::find_iter(&bytes, b"dsb\x01").collect();
     assert!(ends.len() > 6, "several blocks: {ends:?}");
     Sample { events, bytes, ends }
 });
 
-/// Events and holes of what there is; `None`: an error that says so.
+/// Events and holes of what there is, and whether anything is missing; `None`: an error that says so.
 fn read(bytes: &[u8]) -> Option<(Vec<Event>, bool)> {
-    let mut capture = match Capture::open(Cursor::new(bytes)) {
-        Ok(capture) => capture,
+    match support::read(bytes) {
+        Ok((events, damage)) => Some((events, !damage.is_empty())),
         Err(ReadError::Io { source, .. }) => panic!("a slice can be read: {source}"),
-        Err(_) => return None,
-    };
-    let mut events = Vec::new();
-    while let Some(event) = capture.next_event().expect("a slice can be read") {
-        events.push(event.clone());
+        Err(_) => None,
     }
-    Some((events, !capture.damage().is_empty()))
 }
 
 /// What is read is what was written, but for whole runs of events that a hole stands for; and where anything is missing, it is said.

@@ -3,8 +3,7 @@
 //! `tests/golden/vN.dsc` is a capture of version N and `vN.jsonl` its events as JSON Lines. They are never made again: when VERSION is raised,
 //! `DSASCOPE_GOLDEN=write cargo test -p dsascope-capture --test golden` adds the new version's beside the old ones.
 
-#[path = "../../tui/tests/support/script.rs"]
-mod script;
+mod support;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -12,10 +11,11 @@ use std::io::{BufRead, BufReader, Cursor, Write};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
-use dsascope_capture::{Capture, Mode, Plan, ReadError, Recorder, VERSION};
+use dsascope_capture::{Capture, ReadError, VERSION};
 use dsascope_core::event::{
     Context, CopyOutcome, DeviceId, DeviceKind, Event, Fault, HoleKind, Marks, Release, StageTimes,
 };
+use support::script;
 
 fn golden(version: u8, extension: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}.{extension}"))
@@ -83,15 +83,7 @@ fn stream() -> Vec<Event> {
 }
 
 fn write(capture: &Path, events: &[Event]) {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("golden.dsc");
-    let mode = Mode::All { max_bytes: None, keep: None };
-    let plan = Plan { path: path.clone(), replace: false, command: vec!["load".into()], mode };
-    let mut recorder = Recorder::start(plan, || Ok(())).expect("a recorder");
-    events.iter().for_each(|event| recorder.push(event));
-    assert_eq!(recorder.left_out(), 0);
-    recorder.finish().expect("the writer is there");
-    let bytes = fs::read(path).expect("the capture");
+    let bytes = support::recorded(events);
     // An old one is what old files are like: it is never written over.
     let new =
         |path: &Path| File::create_new(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -22,15 +22,7 @@ fn recorded(events: &[Event], directory: &Path) -> (String, String) {
 #[test]
 fn every_command_reads_a_capture_as_it_reads_its_events() {
     let directory = tempfile::tempdir().expect("a directory");
-    let scripts = [
-        script::empty(),
-        script::busy(3),
-        script::lossy(2, 100),
-        script::trouble(),
-        script::moved_failure(),
-        script::page_requests(),
-    ];
-    for (number, events) in scripts.iter().enumerate() {
+    for (number, events) in script::all().iter().enumerate() {
         let directory = directory.path().join(number.to_string());
         fs::create_dir(&directory).expect("a directory");
         let (capture, lines) = recorded(events, &directory);

@@ -167,6 +167,11 @@ pub(crate) fn session() -> SessionInfo {
     }
 }
 
+/// Every script, briefly.
+pub(crate) fn all() -> Vec<Vec<Event>> {
+    vec![empty(), busy(3), lossy(2, 100), trouble(), failing(), moved_failure(), page_requests()]
+}
+
 /// Ten seconds without a fault on a host without devices.
 pub(crate) fn empty() -> Vec<Event> {
     let session = SessionInfo { devices: vec![], ..session() };
