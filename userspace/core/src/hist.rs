@@ -220,6 +220,12 @@ impl StageHistograms {
         since
     }
 
+    /// Takes over what `other` has recorded; the figures stay as of the last refresh.
+    pub(crate) fn take_values(&mut self, other: Self) {
+        self.stages = other.stages;
+        self.stale = true;
+    }
+
     #[must_use]
     pub fn get(&self, stage: Stage) -> Option<&Latency> {
         self.stages[stage.index()].as_deref()

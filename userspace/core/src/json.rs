@@ -476,7 +476,7 @@ pub fn summary(model: &Model) -> Line {
         reasons,
         contexts,
         interrupts: model.devices().map(|device| device.interrupts).sum(),
-        latency: latencies(model.latency()),
+        latency: latencies(&model.latency()),
         holes: model.holes().iter().map(|(&what, &count)| HoleCount { what, count }).collect(),
         balance: ledger.balance(),
         ledger,

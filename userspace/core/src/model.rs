@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod batches;
+mod by_code;
 mod count;
 mod driver;
 pub mod event_log;
@@ -30,6 +31,7 @@ use crate::stages::Stage;
 
 pub use batch::Batch;
 pub use batches::{BatchTotals, Batches};
+pub use by_code::ByCode;
 pub use count::{Counts, Exact};
 pub use event_log::{EventLog, EventLogAdvice};
 use findings::Findings;
@@ -108,7 +110,6 @@ pub struct Model {
     devices: BTreeMap<u16, Device>,
     counts: Counts,
     exact: Option<Exact>,
-    latency: StageHistograms,
     faults: Rate,
     failures: Rate,
     interrupts: Rate,
@@ -156,14 +157,13 @@ impl Model {
     /// Brings every cached latency figure up to date, for a last line or a frozen view.
     pub fn refresh(&mut self) {
         self.refreshed_ns = self.now_ns;
-        self.latency.refresh();
         self.rows.refresh();
     }
 
     /// Ends the current interval and begins the next.
     pub fn next_interval(&mut self) -> Interval {
         self.rows.next_interval();
-        self.interval.next(self.now_ns, &self.counts, &self.latency)
+        self.interval.next(self.now_ns, &self.counts, self.rows.gather())
     }
 
     fn advance(&mut self, at_ns: u64) {
@@ -215,7 +215,6 @@ impl Model {
             self.failures.add(fault.at_ns, 1);
             wq.failure_rate.add(fault.at_ns, 1);
         }
-        self.latency.record(&durations);
         self.interval.extremes.record(&durations);
         if let Some(row) = self.rows.fault(fault, &durations, self.now_ns) {
             self.findings.fault(fault, row);

@@ -1,9 +1,8 @@
 //! Counts of faults by outcome, error, status and operation: the same for a file, a WQ, a device and the whole.
 
-use std::collections::BTreeMap;
-
 use dsascope_common::hw::completion::status;
 
+use super::by_code::ByCode;
 use crate::event::{ContextTotals, CopyOutcome, Fault};
 
 /// Faults counted from records; less than the kernel's totals where records were lost.
@@ -23,8 +22,8 @@ pub struct Counts {
     /// Faults whose end was not seen; not in `faults`.
     pub unfinished: u64,
     /// Status byte of the completion record: as delivered, or as logged where nothing was delivered.
-    pub by_status: BTreeMap<u8, u64>,
-    pub by_operation: BTreeMap<u8, u64>,
+    pub by_status: ByCode,
+    pub by_operation: ByCode,
 }
 
 impl Counts {
@@ -46,17 +45,12 @@ impl Counts {
             status::DRAIN_EVL => &mut self.drains,
             _ => &mut self.other_errors,
         } += 1;
-        let record = fault.delivered_record().unwrap_or(&fault.logged);
-        *self.by_status.entry(record[0]).or_default() += 1;
-        *self.by_operation.entry(fault.entry.operation()).or_default() += 1;
+        self.by_status.add(fault.delivered_record().unwrap_or(&fault.logged)[0], 1);
+        self.by_operation.add(fault.entry.operation(), 1);
     }
 
     /// What was counted after `before`, an earlier state of these.
     pub(super) fn since(&self, before: &Self) -> Self {
-        let codes = |now: &BTreeMap<u8, u64>, before: &BTreeMap<u8, u64>| {
-            let more = now.iter().map(|(&code, &count)| (code, count - before.get(&code).unwrap_or(&0)));
-            more.filter(|&(_, count)| count > 0).collect()
-        };
         Self {
             faults: self.faults - before.faults,
             delivered: self.delivered - before.delivered,
@@ -68,8 +62,8 @@ impl Counts {
             drains: self.drains - before.drains,
             other_errors: self.other_errors - before.other_errors,
             unfinished: self.unfinished - before.unfinished,
-            by_status: codes(&self.by_status, &before.by_status),
-            by_operation: codes(&self.by_operation, &before.by_operation),
+            by_status: self.by_status.since(&before.by_status),
+            by_operation: self.by_operation.since(&before.by_operation),
         }
     }
 
@@ -98,12 +92,8 @@ impl Counts {
         self.drains += drains;
         self.other_errors += other_errors;
         self.unfinished += unfinished;
-        for (&code, count) in by_status {
-            *self.by_status.entry(code).or_default() += count;
-        }
-        for (&code, count) in by_operation {
-            *self.by_operation.entry(code).or_default() += count;
-        }
+        self.by_status.merge(by_status);
+        self.by_operation.merge(by_operation);
     }
 }
 

@@ -46,3 +46,6 @@ impl Current {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

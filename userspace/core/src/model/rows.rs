@@ -4,6 +4,7 @@
 //! are kept together, and apart for [`REST`] WQs. Keys may come from a hostile capture: the hash has a random seed, and the
 //! rows' limit bounds what collisions can cost.
 
+use std::borrow::Cow;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,6 +26,9 @@ pub(super) struct Rows {
     places: HashMap<Key, usize, foldhash::fast::RandomState>,
     other: Process,
     with_histograms: usize,
+    /// Latencies of all, as of the last [`Self::gather`], and whether faults have come since.
+    gathered: StageHistograms,
+    behind: bool,
     /// Latencies of files without histograms of their own.
     rest: BTreeMap<WqId, StageHistograms>,
 }
@@ -76,6 +80,7 @@ impl Rows {
 
     /// Counts a fault; gives its row unless that is `other`.
     pub(super) fn fault(&mut self, fault: &Fault, durations: &Durations, now_ns: u64) -> Option<&Process> {
+        self.behind = true;
         let Some(at) = self.place(fault.context, now_ns) else {
             self.other.add(fault);
             self.rest(fault.context.wq_id(), |latency| latency.record(durations));
@@ -133,7 +138,38 @@ impl Rows {
         merged
     }
 
+    /// Latencies of all faults: each is recorded once, by file or with the rest, and the whole is their sum.
+    pub(super) fn latency(&self) -> Cow<'_, StageHistograms> {
+        if !self.behind {
+            return Cow::Borrowed(&self.gathered);
+        }
+        let mut sum = self.sum();
+        sum.refresh();
+        Cow::Owned(sum)
+    }
+
+    fn sum(&self) -> StageHistograms {
+        let mut sum = self.other.latency.clone().unwrap_or_default();
+        self.rows.iter().filter_map(Process::latency).for_each(|latency| sum.merge(latency));
+        sum
+    }
+
+    /// Sums up the latencies of all faults.
+    pub(super) fn gather(&mut self) -> &StageHistograms {
+        if std::mem::take(&mut self.behind) {
+            self.gathered.take_values(self.sum());
+        }
+        &self.gathered
+    }
+
+    /// Latencies of all faults as of the last [`Self::gather`]; their figures as of the last [`Self::refresh`].
+    pub(super) const fn gathered(&self) -> &StageHistograms {
+        &self.gathered
+    }
+
     pub(super) fn refresh(&mut self) {
+        self.gather();
+        self.gathered.refresh();
         let all = self.rows.iter_mut().chain([&mut self.other]);
         all.filter_map(|row| row.latency.as_mut()).for_each(StageHistograms::refresh);
     }

@@ -24,7 +24,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
             let pid = process.tgid.map_or_else(|| "?".into(), |tgid| tgid.to_string());
             (format!("{comm} {pid} on {}", process.context.wq_id()), process.latency())
         }
-        None => ("all".into(), Some(app.shown().latency())),
+        None => ("all".into(), Some(app.shown().latency_shown())),
     };
     let title = format!("latency of {name}: {} time", app.stage().name());
     super::draw_rule(theme, frame, area, &title, "", false);

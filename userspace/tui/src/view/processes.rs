@@ -112,7 +112,7 @@ fn all(app: &App) -> Vec<(String, Style)> {
     let theme = app.theme();
     let mut cells: Vec<(String, Style)> =
         ["", "all", "", "", ""].into_iter().map(|text| (text.into(), theme.strong())).collect();
-    let summary = app.shown().latency().summary(app.stage());
+    let summary = app.shown().latency_shown().summary(app.stage());
     numbers(app, &mut cells, header.faults_per_s, header.faults, header.failures, summary.as_ref());
     cells
 }
