@@ -63,7 +63,8 @@ fn section(out: &mut String, title: &str, body: &str) {
 }
 
 fn stages(model: &Model) -> String {
-    let of = |&stage: &Stage| Some((stage, model.latency().summary_now(stage)?));
+    let latency = model.latency();
+    let of = |&stage: &Stage| Some((stage, latency.summary_now(stage)?));
     let all: Vec<(Stage, Summary)> = Stage::ALL.iter().filter_map(of).collect();
     let low = all.iter().map(|(_, s)| log(s.min_ns)).fold(f64::INFINITY, f64::min);
     let high = all.iter().map(|(_, s)| log(s.max_ns)).fold(0.0, f64::max);

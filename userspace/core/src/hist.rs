@@ -2,8 +2,9 @@
 //!
 //! Range 1 ns to [`HIGHEST_NS`] (68.7 s); longer values count at the limit and are counted as clamped. A histogram is created
 //! with its first value and grows to the largest seen: 45 KiB up to 1 ms, 86 KiB up to 1 s, 110 KiB at the limit. A
-//! [`StageHistograms`] has seven at most, so 770 KiB; the model keeps at most 32 + 1 of them a default, 25 MiB at the very
-//! worst and about a third of that where faults take less than a millisecond.
+//! [`StageHistograms`] has seven at most, so 770 KiB. The model keeps four and those of 32 files, as a default: 27 MiB at the very
+//! worst, and two fifths of that where faults take less than a millisecond. Where more files fault than that, those of up to 32 WQs are
+//! added, for the rest.
 
 use hdrhistogram::Histogram;
 use schemars::JsonSchema;

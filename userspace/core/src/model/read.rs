@@ -65,8 +65,8 @@ impl Model {
         self.exact
     }
 
-    /// Latencies of all faults up to now; merged from those of the files, which costs about a millisecond, if faults have come since
-    /// the last refresh.
+    /// Latencies of all faults up to now. If some have come since the last refresh, merged anew from those of the files, which may cost
+    /// a millisecond: take it once.
     #[must_use]
     pub fn latency(&self) -> Cow<'_, StageHistograms> {
         self.rows.latency()

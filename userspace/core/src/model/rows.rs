@@ -26,8 +26,9 @@ pub(super) struct Rows {
     places: HashMap<Key, usize, foldhash::fast::RandomState>,
     other: Process,
     with_histograms: usize,
-    /// Latencies of all, as of the last [`Self::gather`], and whether faults have come since.
+    /// Latencies of all, as of the last [`Self::gather`].
     gathered: StageHistograms,
+    /// Faults have come since.
     behind: bool,
     /// Latencies of files without histograms of their own.
     rest: BTreeMap<WqId, StageHistograms>,

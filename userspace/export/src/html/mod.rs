@@ -72,6 +72,7 @@ pub fn page(model: &Model, report: &Report) -> String {
         _ => None,
     };
     let host = model.session().map_or("unknown host", |session| session.host.as_str());
+    let latency = model.latency();
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -86,11 +87,11 @@ pub fn page(model: &Model, report: &Report) -> String {
             body {
                 (head(model, host))
                 main {
-                    (overview(model))
+                    (overview(model, &latency))
                     (findings(model, &model.findings()))
-                    (stages(model.latency()))
-                    (map(model, report))
-                    (histograms(model.latency()))
+                    (stages(&latency))
+                    (map(model, report, &latency))
+                    (histograms(&latency))
                     (processes(model))
                     (wqs(model))
                     (event_logs(model))
@@ -189,12 +190,12 @@ fn tile(label: &str, value: Markup, note: Markup) -> Markup {
     html! { div.tile { dt { (label) } dd { (value) } p { (note) } } }
 }
 
-fn overview(model: &Model) -> Markup {
+fn overview(model: &Model, latency: &StageHistograms) -> Markup {
     let header = model.header();
     let (faults, failures) = (model.faults(), model.failures());
     let ran_ns = header.uptime_ns.unwrap_or(0);
     let rate = (ran_ns > 0).then(|| faults as f64 * 1e9 / ran_ns as f64);
-    let of = |stage| model.latency().summary_now(stage);
+    let of = |stage| latency.summary_now(stage);
     let (service, driver) = (of(Stage::Service), of(Stage::Driver));
     let files = model.processes().filter(|process| process.faults() > 0).count();
     html! {
@@ -280,7 +281,7 @@ fn stages(latency: &StageHistograms) -> Markup {
     }
 }
 
-fn map(model: &Model, report: &Report) -> Markup {
+fn map(model: &Model, report: &Report, latency: &StageHistograms) -> Markup {
     html! {
         section.keep id="map" {
             h2 { "Latency over time" }
@@ -291,7 +292,7 @@ fn map(model: &Model, report: &Report) -> Markup {
                         "What the driver added to each fault (" (crate::report::Map::STAGE.meaning()) "), by when it arrived; a column is "
                         (quantity::duration(report.map().column_ns(), "µs")) ". Stronger: more faults, logarithmic, at most " (grouped(report.map().most().into()))
                         ". Marks below: copies that failed, and events that were lost."
-                        @if model.latency().get(Stage::Driver).map_or(0, Latency::count) < model.counts().faults { " Faults whose copy was not observed are not in it." }
+                        @if latency.get(Stage::Driver).map_or(0, Latency::count) < model.counts().faults { " Faults whose copy was not observed are not in it." }
                     }
                 }
                 None => p { "No fault was observed from the interrupt thread to the end of its copy." },

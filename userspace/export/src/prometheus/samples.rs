@@ -151,11 +151,11 @@ impl New<'_> {
             ] {
                 self.count(&metrics::ERRORS, and(labels.clone(), [error.into()]), count);
             }
-            for (code, &count) in &counts.by_status {
+            for (code, count) in counts.by_status.iter() {
                 let status = format!("{code:#04x}");
                 self.count(&metrics::STATUSES, and(labels.clone(), [status]), count);
             }
-            for (&code, &count) in &counts.by_operation {
+            for (code, count) in counts.by_operation.iter() {
                 let name = operation(wq.device.kind, code).map_or_else(|| format!("{code:#04x}"), word);
                 self.count(&metrics::OPERATIONS, and(labels.clone(), [name]), count);
             }
@@ -195,8 +195,9 @@ impl New<'_> {
             }
         }
         // The model keeps no latencies apart for WQs beyond its limit.
+        let all = model.latency();
         for stage in Stage::ALL {
-            let Some(latency) = model.latency().get(stage) else { continue };
+            let Some(latency) = all.get(stage) else { continue };
             let mut rest = Distribution::new(latency);
             rest.subtract(&sums[stage.index()]);
             if rest.count() > 0 {

@@ -63,7 +63,9 @@ impl Naive {
     fn fault(&mut self, fault: &Fault) {
         let durations = fault.times.durations();
         let by_wq = self.by_wq.entry(fault.context.wq).or_default();
-        [&mut self.whole, &mut self.interval, by_wq].map(|latency| latency.record(&durations));
+        for latency in [&mut self.whole, &mut self.interval, by_wq] {
+            latency.record(&durations);
+        }
         self.counts.add(fault);
     }
 }
