@@ -3,6 +3,8 @@
 //! Bounded: [`WORST`] faults, and a grid that gets coarser as time goes on. Refuses: how it is drawn; pages are [`crate::html`]'s, text is
 //! the command line's.
 
+use std::sync::LazyLock;
+
 use dsascope_core::event::{CopyOutcome, Event, Fault, HoleKind};
 use dsascope_core::stages::Stage;
 
@@ -110,9 +112,12 @@ pub fn row_ns(row: usize) -> u64 {
     10f64.powf(row as f64 / ROWS_A_DECADE as f64).ceil() as u64
 }
 
+/// Where rows begin: looked up for every fault, and a power each to work out.
+static ROWS_NS: LazyLock<[u64; ROWS]> = LazyLock::new(|| std::array::from_fn(row_ns));
+
 /// The row of a latency; longer than all is in the last.
 fn row_of(ns: u64) -> usize {
-    (0..ROWS).rev().find(|&row| row_ns(row) <= ns).unwrap_or(0)
+    ROWS_NS.partition_point(|&from_ns| from_ns <= ns).saturating_sub(1)
 }
 
 impl Map {
