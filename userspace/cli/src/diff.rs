@@ -6,11 +6,10 @@ use std::path::Path;
 
 use anyhow::Result;
 use dsascope_core::compare::{
-    By, Change, Checked, Collector, Comparison, Estimate, GroupChange, Run, Severity, StageChange, Verdict,
-    compare,
+    By, Change, Checked, Collector, Comparison, Estimate, GroupChange, Run, Severity, StageChange, compare,
 };
 use dsascope_core::event::Event;
-use dsascope_core::hist::{Bar, Latency};
+use dsascope_core::hist::{Latency, bar_pairs};
 use dsascope_core::json::{Body, Line};
 use dsascope_core::model::Model;
 use dsascope_tui::Theme;
@@ -136,13 +135,8 @@ fn text(comparison: &Comparison, a: &Run, b: &Run, names: [&str; 2], width: usiz
         comparison.bucket_error * 100.0
     );
     for Checked { condition, verdict } in &comparison.conditions {
-        let says = match verdict {
-            Verdict::Holds { found } => format!("FAILED  {condition}: {found}"),
-            Verdict::Uncertain { found } => format!("ok      {condition}: {found}, but that may be chance"),
-            Verdict::No => format!("ok      {condition}: no"),
-            Verdict::Unknown => format!("FAILED  {condition}: not known of both runs"),
-        };
-        let _ = writeln!(out, "{says}");
+        let result = if verdict.fails() { "FAILED" } else { "ok" };
+        let _ = writeln!(out, "{result:6}  {condition}: {}", verdict.words());
     }
     out
 }
@@ -219,27 +213,20 @@ fn stage_text(stage: &StageChange, a: Option<&Latency>, b: Option<&Latency>, wid
 /// Both histograms on one logarithmic axis, each to its own count, so that runs of different lengths can be compared.
 fn overlay(a: Option<&Latency>, b: Option<&Latency>, width: usize) -> String {
     const BEFORE: &str = "    A |";
-    let mut both = Latency::default();
-    a.into_iter().chain(b).for_each(|latency| both.merge(latency));
     let room = width.saturating_sub(BEFORE.len() + 1);
-    let fits = |per_decade: &u32| both.bars(*per_decade).len() <= room;
-    let per_decade = BARS_A_DECADE.into_iter().find(fits).unwrap_or(1);
-    let all = both.bars(per_decade);
-    let [a, b] = [a, b].map(|latency| latency.map(|latency| latency.bars(per_decade)).unwrap_or_default());
-    let (Some(first), Some(last)) = (all.first(), all.last()) else { return String::new() };
-    let row = |bars: &[Bar]| -> String {
-        let most = bars.iter().map(|bar| bar.count).max().unwrap_or(0).max(1);
-        let level = |edge: &Bar| {
-            let count = bars.iter().find(|bar| bar.from_ns == edge.from_ns).map_or(0, |bar| bar.count);
-            LEVELS[(count * 8).div_ceil(most) as usize]
-        };
-        all.iter().map(level).collect()
+    let pairs = |per_decade: u32| bar_pairs([a, b], per_decade);
+    let fitting = BARS_A_DECADE.into_iter().map(pairs).find(|pairs| pairs.len() <= room);
+    let pairs = fitting.unwrap_or_else(|| pairs(1));
+    let (Some(first), Some(last)) = (pairs.first(), pairs.last()) else { return String::new() };
+    let row = |side: usize| -> String {
+        let most = pairs.iter().map(|pair| pair.counts[side]).max().unwrap_or(0).max(1);
+        pairs.iter().map(|pair| LEVELS[(pair.counts[side] * 8).div_ceil(most) as usize]).collect()
     };
     let time = |ns: u64| optional_duration(&Theme::PLAIN, Some(ns));
     format!(
         "{BEFORE}{}|\n    B |{}|\n       {} to {}, logarithmic\n",
-        row(&a),
-        row(&b),
+        row(0),
+        row(1),
         time(first.from_ns),
         time(last.to_ns)
     )

@@ -177,6 +177,31 @@ impl Latency {
     }
 }
 
+/// One bar of two histograms on one axis: how many values of each are in `[from_ns, to_ns)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BarPair {
+    pub from_ns: u64,
+    pub to_ns: u64,
+    pub counts: [u64; 2],
+}
+
+/// Bars of two histograms, as [`Latency::bars`] of both together has them.
+#[must_use]
+pub fn bar_pairs(both: [Option<&Latency>; 2], per_decade: u32) -> Vec<BarPair> {
+    let mut together = Latency::default();
+    both.into_iter().flatten().for_each(|latency| together.merge(latency));
+    // The edges of each are the same steps of the logarithm.
+    let mut own = both
+        .map(|latency| latency.map_or(Vec::new(), |latency| latency.bars(per_decade)).into_iter().peekable());
+    let pair = |Bar { from_ns, to_ns, .. }: Bar| {
+        let count = |bars: &mut std::iter::Peekable<std::vec::IntoIter<Bar>>| {
+            bars.next_if(|bar| bar.from_ns == from_ns).map_or(0, |bar| bar.count)
+        };
+        BarPair { from_ns, to_ns, counts: own.each_mut().map(count) }
+    };
+    together.bars(per_decade).into_iter().map(pair).collect()
+}
+
 /// Latencies of every stage, each created with its first value.
 #[derive(Clone, Debug, Default)]
 pub struct StageHistograms {
@@ -326,6 +351,25 @@ mod tests {
             prop_assert!(bars.windows(2).all(|pair| pair[0].to_ns == pair[1].from_ns));
             prop_assert!(bars[0].count > 0 && bars.last().unwrap().count > 0);
         }
+    }
+
+    #[test]
+    fn two_histograms_share_an_axis() {
+        let latency = |values: &[u64]| {
+            let mut latency = Latency::default();
+            values.iter().for_each(|&ns| latency.record(ns));
+            latency
+        };
+        let (a, b) = (latency(&[1000, 1000, 2000, 50_000]), latency(&[4000, 9000]));
+        let pairs = bar_pairs([Some(&a), Some(&b)], 5);
+        assert!(pairs.windows(2).all(|pair| pair[0].to_ns == pair[1].from_ns));
+        for (side, latency) in [&a, &b].into_iter().enumerate() {
+            let counted = pairs.iter().filter(|pair| pair.counts[side] > 0);
+            let counted: Vec<_> = counted.map(|pair| (pair.from_ns, pair.to_ns, pair.counts[side])).collect();
+            let own = latency.bars(5).into_iter().filter(|bar| bar.count > 0);
+            assert_eq!(counted, own.map(|bar| (bar.from_ns, bar.to_ns, bar.count)).collect::<Vec<_>>());
+        }
+        assert_eq!(bar_pairs([None, None], 5), []);
     }
 
     #[test]

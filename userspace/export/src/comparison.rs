@@ -2,11 +2,11 @@
 //!
 //! One file, without scripts and without anything from elsewhere. Text from captures is escaped by the template.
 
-use dsascope_core::compare::{
-    Checked, Comparison, Estimate, GroupChange, Run, Severity, StageChange, Verdict,
-};
-use dsascope_core::hist::{Bar, Latency};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use dsascope_core::compare::{Checked, Comparison, Estimate, GroupChange, Run, Severity, StageChange};
+use dsascope_core::hist::{Latency, bar_pairs};
+use maud::{Markup, html};
+
+use crate::page::{Look, document};
 
 /// Bars of a histogram in a decade.
 const BARS_A_DECADE: u32 = 20;
@@ -14,7 +14,9 @@ const BARS_A_DECADE: u32 = 20;
 const BAR_WIDTH: u64 = 8;
 const HEIGHT: u64 = 120;
 
-const STYLE: &str = "
+const LOOK: Look = Look {
+    policy: "default-src 'none'; style-src 'sha256-FJwQzvypd894AvHNJATpAUFGLLX6rUa6uz8kIOOBn8w='; base-uri 'none'; form-action 'none'",
+    style: "
 :root { color-scheme: light dark; --a: #0072b2; --b: #d55e00; --line: #8884; }
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; margin: .5rem 0 1rem; font-variant-numeric: tabular-nums; }
@@ -24,22 +26,13 @@ th:first-child, td:first-child { text-align: left; }
 .a { color: var(--a); } .b { color: var(--b); }
 svg { width: 100%; max-height: 10rem; } svg .a { fill: var(--a); opacity: .55; } svg .b { fill: var(--b); opacity: .55; }
 @media print { body { max-width: none; margin: 0; } section { break-inside: avoid; } }
-";
+",
+};
 
 /// The whole page. `names`: what the two are called.
 #[must_use]
 pub fn page(comparison: &Comparison, a: &Run, b: &Run, name_a: &str, name_b: &str) -> String {
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { "dsascope: " (name_a) " and " (name_b) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
+    let body = html! {
                 h1 { "Two runs of completion-record faults" }
                 p { span.a { "A " (name_a) } br; span.b { "B " (name_b) } }
                 @if !comparison.differences.is_empty() {
@@ -67,7 +60,7 @@ pub fn page(comparison: &Comparison, a: &Run, b: &Run, name_a: &str, name_b: &st
                             @for Checked { condition, verdict } in &comparison.conditions {
                                 tr.certain[verdict.fails()] {
                                     td { (condition) }
-                                    td { (in_words(verdict)) }
+                                    td { @if verdict.fails() { "failed: " } @else { "ok: " } (verdict.words()) }
                                 }
                             }
                         }
@@ -79,19 +72,8 @@ pub fn page(comparison: &Comparison, a: &Run, b: &Run, name_a: &str, name_b: &st
                     (comparison.bucket_error * 100.0) " % too high. Events lost: "
                     (comparison.lost_a) " of A, " (comparison.lost_b) " of B."
                 }
-            }
-        }
     };
-    page.into_string()
-}
-
-fn in_words(verdict: &Verdict) -> String {
-    match verdict {
-        Verdict::Holds { found } => format!("failed: {found}"),
-        Verdict::Uncertain { found } => format!("ok: {found}, but that may be chance"),
-        Verdict::No => "ok".into(),
-        Verdict::Unknown => "failed: not known of both runs".into(),
-    }
+    document(&format!("dsascope: {name_a} and {name_b}"), &LOOK, &body)
 }
 
 fn group_section(group: &GroupChange, a: &Run, b: &Run) -> Markup {
@@ -110,13 +92,13 @@ fn group_section(group: &GroupChange, a: &Run, b: &Run) -> Markup {
 }
 
 fn stage_part(stage: &StageChange, group: &str, a: &Run, b: &Run) -> Markup {
-    let latency = |run: &Run| run.latency(group).and_then(|latency| latency.get(stage.stage)).cloned();
+    let [of_a, of_b] = [a, b].map(|run| run.latency(group).and_then(|latency| latency.get(stage.stage)));
     let time = |estimate: Option<Estimate>| {
         estimate.map_or_else(|| "-".to_owned(), |estimate| microseconds(estimate.ns))
     };
     html! {
         h3 { (stage.stage.name()) }
-        (overlay(latency(a).as_ref(), latency(b).as_ref()))
+        (overlay(of_a, of_b))
         table {
             tr { th { "µs" } th.a { "A" } th.b { "B" } th { "B/A" } }
             @for change in &stage.changes {
@@ -143,31 +125,26 @@ fn microseconds(ns: u64) -> String {
 
 /// Both on one logarithmic axis, each to its own count.
 fn overlay(a: Option<&Latency>, b: Option<&Latency>) -> Markup {
-    let mut both = Latency::default();
-    a.into_iter().chain(b).for_each(|latency| both.merge(latency));
-    let all = both.bars(BARS_A_DECADE);
-    let bars =
-        |latency: Option<&Latency>| latency.map(|latency| latency.bars(BARS_A_DECADE)).unwrap_or_default();
-    let rects = |bars: &[Bar], class: &str| {
-        let most = bars.iter().map(|bar| bar.count).max().unwrap_or(0).max(1);
+    let pairs = bar_pairs([a, b], BARS_A_DECADE);
+    let rects = |side: usize, class: &str| {
+        let most = pairs.iter().map(|pair| pair.counts[side]).max().unwrap_or(0).max(1);
         html! {
-            @for (place, edge) in all.iter().enumerate() {
-                @if let Some(bar) = bars.iter().find(|bar| bar.from_ns == edge.from_ns && bar.count > 0) {
-                    @let height = (bar.count * HEIGHT).div_ceil(most);
-                    rect class=(class) x=(place as u64 * BAR_WIDTH) y=(HEIGHT - height) width=(BAR_WIDTH - 1) height=(height) {
-                        title { (microseconds(bar.from_ns)) " to " (microseconds(bar.to_ns)) " µs: " (bar.count) }
-                    }
+            @for (place, pair) in pairs.iter().enumerate().filter(|(_, pair)| pair.counts[side] > 0) {
+                @let count = pair.counts[side];
+                @let height = (count * HEIGHT).div_ceil(most);
+                rect class=(class) x=(place as u64 * BAR_WIDTH) y=(HEIGHT - height) width=(BAR_WIDTH - 1) height=(height) {
+                    title { (microseconds(pair.from_ns)) " to " (microseconds(pair.to_ns)) " µs: " (count) }
                 }
             }
         }
     };
-    let width = all.len().max(1) as u64 * BAR_WIDTH;
+    let width = pairs.len().max(1) as u64 * BAR_WIDTH;
     html! {
-        @if let (Some(first), Some(last)) = (all.first(), all.last()) {
+        @if let (Some(first), Some(last)) = (pairs.first(), pairs.last()) {
             svg viewBox=(format!("0 0 {width} {HEIGHT}")) preserveAspectRatio="none" role="img"
                 aria-label="histograms of both runs" {
-                (rects(&bars(a), "a"))
-                (rects(&bars(b), "b"))
+                (rects(0, "a"))
+                (rects(1, "b"))
             }
             p.note { (microseconds(first.from_ns)) " µs to " (microseconds(last.to_ns)) " µs, logarithmic" }
         }
@@ -180,6 +157,11 @@ mod tests {
     use dsascope_core::compare::{By, Collector, compare};
     use dsascope_core::event::{Event, SessionInfo};
     use dsascope_core::model::Model;
+
+    #[test]
+    fn the_policy_is_for_this_style() {
+        assert!(LOOK.policy.contains(&LOOK.allowance()), "{}", LOOK.allowance());
+    }
 
     #[test]
     fn names_from_outside_are_text() {

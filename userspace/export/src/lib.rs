@@ -9,6 +9,7 @@ mod format;
 pub mod hlog;
 pub mod html;
 pub mod json;
+mod page;
 pub mod parquet;
 pub mod perfetto;
 pub mod prometheus;

@@ -50,6 +50,17 @@ impl Verdict {
     pub const fn fails(&self) -> bool {
         matches!(self, Self::Holds { .. } | Self::Unknown)
     }
+
+    /// What was found, behind whether that fails.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match self {
+            Self::Holds { found } => found.clone(),
+            Self::Uncertain { found } => format!("{found}, but that may be chance"),
+            Self::No => "no".into(),
+            Self::Unknown => "not known of both runs".into(),
+        }
+    }
 }
 
 /// A condition and what became of it.

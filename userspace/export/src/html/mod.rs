@@ -19,12 +19,13 @@ use dsascope_core::ledger::Balance;
 use dsascope_core::model::{Model, Process, Wq};
 use dsascope_core::quantity;
 use dsascope_core::stages::Stage;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
+use crate::page::document;
 use crate::report::{Report, latency_ns};
 use crate::row::Time;
 use crate::{ExportError, Exporter, Output};
-use style::{POLICY, STYLE};
+use style::LOOK;
 
 const FORMAT: &str = "HTML";
 /// Rows of a table of processes; the rest is summed up.
@@ -73,18 +74,7 @@ pub fn page(model: &Model, report: &Report) -> String {
     };
     let host = model.session().map_or("unknown host", |session| session.host.as_str());
     let latency = model.latency();
-    let page = html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                title { "DSA/IAA faults on " (host) }
-                style { (PreEscaped(STYLE)) }
-            }
-            body {
+    let body = html! {
                 (head(model, host))
                 main {
                     (overview(model, &latency))
@@ -99,10 +89,8 @@ pub fn page(model: &Model, report: &Report) -> String {
                     (grounds(model, summary.as_deref()))
                 }
                 footer { "Written by dsascope" @if let Some(session) = model.session() { " " (session.tool_version) } ". Durations have three digits; hover for nanoseconds." }
-            }
-        }
     };
-    page.into_string()
+    document(&format!("DSA/IAA faults on {host}"), &LOOK, &body)
 }
 
 fn duration(ns: u64) -> Markup {
@@ -137,8 +125,7 @@ fn percent(part: u64, whole: u64) -> String {
 }
 
 fn moment(model: &Model, at_ns: u64) -> String {
-    let started_ns = model.session().map_or(0, |session| session.started_ns);
-    quantity::moment(at_ns.saturating_sub(started_ns))
+    quantity::moment(model.since_start_ns(at_ns))
 }
 
 fn head(model: &Model, host: &str) -> Markup {
