@@ -9,7 +9,7 @@ use dsascope_core::hist::Summary;
 use dsascope_core::model::Model;
 use dsascope_core::stages::Stage;
 use dsascope_export::report::{Report, latency_ns};
-use dsascope_tui::format::{fit, moment, optional_duration};
+use dsascope_tui::format::{fit, optional_duration};
 use dsascope_tui::{Theme, words};
 
 use crate::config::Selection;
@@ -40,7 +40,6 @@ impl Printer for Text {
 /// The report. `until_ns`: when tracing was told to end.
 pub(crate) fn text(model: &Model, report: &Report, until_ns: u64) -> String {
     let select = Selection::default();
-    let started_ns = model.session().map_or(until_ns, |session| session.started_ns);
     let mut out = String::new();
     if let Some(session) = model.session() {
         out += &format!("{}\n", text::session(session));
@@ -48,7 +47,7 @@ pub(crate) fn text(model: &Model, report: &Report, until_ns: u64) -> String {
     out += &format!("{}\n", text::summary(model, &select));
     section(&mut out, "FINDINGS", &text::findings(model));
     section(&mut out, "WHERE THE TIME GOES", &stages(model));
-    section(&mut out, "BY PROCESS", &text::table(model, &select, Some(until_ns.saturating_sub(started_ns))));
+    section(&mut out, "BY PROCESS", &text::table(model, &select, Some(text::ran_ns(model, until_ns))));
     let others = [text::page_requests(model), text::event_logs(model), text::batch_totals(model)].concat();
     section(&mut out, "DEVICES", &others);
     section(&mut out, "WORST FAULTS", &worst(model, report));
@@ -126,7 +125,6 @@ fn one(model: &Model, place: usize, fault: &Fault) -> String {
     let comm = model.process(fault.context.key()).and_then(|process| process.comm);
     let comm = fit(&comm.map(|comm| comm.to_string()).unwrap_or_default(), 15);
     let pid = fault.tgid.map_or_else(|| "?".into(), |tgid| tgid.to_string());
-    let started_ns = model.session().map_or(0, |session| session.started_ns);
     let durations = fault.times.durations();
     let parts: Vec<String> = [Stage::Interrupt, Stage::Queue, Stage::Prepare, Stage::Copy, Stage::Finish]
         .into_iter()
@@ -139,7 +137,7 @@ fn one(model: &Model, place: usize, fault: &Fault) -> String {
         optional_duration(&THEME, latency_ns(fault)),
         words::operation(fault),
         fault.context.wq_id(),
-        moment(fault.at_ns.saturating_sub(started_ns)),
+        text::moment(model, fault.at_ns),
         words::outcome(fault),
         decode::sentence(fault),
         parts.join(", "),

@@ -30,8 +30,7 @@ impl Printer for Text {
     }
 
     fn end(&mut self, model: &mut Model, until_ns: u64, out: &mut dyn Write) -> io::Result<()> {
-        let started_ns = model.session().map_or(until_ns, |session| session.started_ns);
-        let ran_ns = Some(until_ns.saturating_sub(started_ns));
+        let ran_ns = Some(text::ran_ns(model, until_ns));
         writeln!(out, "\nin all:\n{}", report(model, &self.select, ran_ns))
     }
 }

@@ -335,7 +335,11 @@ pub(crate) fn summary(model: &Model, select: &Selection) -> String {
 }
 
 /// Seconds since tracing began.
-fn moment(model: &Model, at_ns: u64) -> String {
-    let started_ns = model.session().map_or(0, |session| session.started_ns);
-    dsascope_tui::format::moment(at_ns.saturating_sub(started_ns))
+pub(crate) fn moment(model: &Model, at_ns: u64) -> String {
+    dsascope_tui::format::moment(model.since_start_ns(at_ns))
+}
+
+/// How long tracing went on, for mean rates; 0 when nobody knows when it began.
+pub(crate) fn ran_ns(model: &Model, until_ns: u64) -> u64 {
+    model.session().map_or(0, |_| model.since_start_ns(until_ns))
 }

@@ -15,6 +15,12 @@ impl Model {
         self.session.as_ref()
     }
 
+    /// From the beginning of the session to a moment of the stream; without a session, the moment itself.
+    #[must_use]
+    pub fn since_start_ns(&self, at_ns: u64) -> u64 {
+        at_ns.saturating_sub(self.session.as_ref().map_or(0, |session| session.started_ns))
+    }
+
     /// Verdicts on the probes, with hits as of the last snapshot.
     #[must_use]
     pub fn verdicts(&self) -> &[Verdict] {
@@ -34,7 +40,7 @@ impl Model {
             interrupts_per_s: self.interrupts.per_second(self.now_ns, WINDOW_NS, since),
             open_files: self.rows.iter().filter(|p| !p.closed).count(),
             records_lost: self.ledger.lost(),
-            holes: self.holes.values().sum(),
+            holes: self.holes.values().copied().fold(0, u64::saturating_add),
             pending: self.snapshot.as_ref().and_then(|s| s.pending),
             active: self.snapshot.as_ref().and_then(|s| s.active),
             balance: self.ledger.balance(),
