@@ -101,7 +101,7 @@ impl Blocks {
             }
             Event::Hole(hole) => {
                 self.ledger.hole(hole);
-                self.holes += hole.count;
+                self.holes = self.holes.saturating_add(hole.count);
             }
             Event::Open(_) | Event::Release(_) | Event::Session(_) => self.state.push(event.clone()),
             Event::Snapshot(snapshot) => {

@@ -219,7 +219,7 @@ pub(crate) async fn run<S: Source>(
     consumer.notices(&mut feed.notices().inspect(|notice| watch.noticed(notice)));
     finished?;
     let damaged = notice::damage(&feed.source().damage());
-    let code = match model.ledger().lost() + feed.unwritten() {
+    let code = match model.ledger().lost().saturating_add(feed.unwritten()) {
         _ if damaged => Code::BadInput,
         0 => Code::Ok,
         _ => Code::Loss,

@@ -57,7 +57,7 @@ impl ByKind {
 
     #[must_use]
     pub fn total(&self) -> u64 {
-        Self::KINDS.iter().map(|&kind| self.get(kind)).sum()
+        Self::KINDS.iter().map(|&kind| self.get(kind)).fold(0, u64::saturating_add)
     }
 
     fn slot(&mut self, kind: u16) -> Option<&mut u64> {
@@ -194,14 +194,16 @@ impl Ledger {
 
     /// Takes over a hole of the stream, if it stands for lost records.
     pub fn hole(&mut self, hole: &Hole) {
-        match hole.what {
-            HoleKind::RingLost { .. } => self.ring_lost_placed += hole.count,
-            HoleKind::ChannelFull => self.channel_lost += hole.count,
+        let lost = match hole.what {
+            HoleKind::RingLost { .. } => &mut self.ring_lost_placed,
+            HoleKind::ChannelFull => &mut self.channel_lost,
             HoleKind::CaptureDamaged | HoleKind::CaptureUnwritten | HoleKind::CaptureCut => {
-                self.capture_lost = self.capture_lost.saturating_add(hole.count);
+                &mut self.capture_lost
             }
-            _ => {}
-        }
+            _ => return,
+        };
+        // Counts may come from a hostile capture.
+        *lost = lost.saturating_add(hole.count);
     }
 
     /// `seen == sent + lost` and, when quiesced, `received == sent`, for each kind.
@@ -238,9 +240,8 @@ impl Ledger {
     /// Records that never reached the updater.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        let on_the_way =
-            self.kernel.lost.total().max(self.ring_lost_placed) + self.channel_lost + self.undecodable;
-        on_the_way.saturating_add(self.capture_lost)
+        let placed = self.kernel.lost.total().max(self.ring_lost_placed);
+        [self.channel_lost, self.undecodable, self.capture_lost].into_iter().fold(placed, u64::saturating_add)
     }
 }
 
