@@ -4,8 +4,9 @@
 //! A value that an earlier one of the block foretells is written as its distance from it, and what repeats (open files, entries without
 //! their addresses, records) as its number in a table that both sides build alike. A block needs nothing of the blocks before it.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+mod shape;
+mod table;
+
 use std::num::NonZeroU64;
 
 use dsascope_common::hw::event_log::EntryHeader;
@@ -16,6 +17,11 @@ use dsascope_core::event::{
 
 use crate::columns::{Coder, Reading, Writing};
 use crate::layout::VERSION;
+use shape::Shape;
+#[cfg(test)]
+pub(crate) use shape::shape_bits;
+pub(crate) use table::TABLE;
+use table::Table;
 
 /// Columns, in the order in which they lie in a payload. A later version may add some at the end; their values are read only where a bit of
 /// the shape that no earlier version sets, or a new kind of event, says that they are there.
@@ -59,62 +65,8 @@ pub(crate) mod code {
     pub(crate) const JSON: u64 = 4;
 }
 
-/// Entries of a table at most; what comes later is written whole each time.
-pub(crate) const TABLE: usize = 1 << 16;
 /// Starts of the interrupt thread that are remembered.
 pub(crate) const STARTS: usize = 16;
-
-/// What repeats. Its code is 0 for what is new, else 1 + its number.
-#[derive(Debug)]
-struct Table<T> {
-    values: Vec<T>,
-    numbers: HashMap<T, u64>,
-}
-
-impl<T> Default for Table<T> {
-    fn default() -> Self {
-        Self { values: Vec::new(), numbers: HashMap::new() }
-    }
-}
-
-impl<T: Copy + Eq + Hash> Table<T> {
-    fn clear(&mut self) {
-        self.values.clear();
-        self.numbers.clear();
-    }
-
-    /// The number of `value`, if it was found or given one. `fields` codes what is new.
-    #[inline]
-    fn code<C: Coder>(
-        &mut self,
-        c: &mut C,
-        column: Column,
-        value: &mut T,
-        fields: impl FnOnce(&mut C, &mut T),
-    ) -> Option<usize> {
-        let mut code = if C::WRITES { self.numbers.get(value).map_or(0, |number| number + 1) } else { 0 };
-        c.value(column as usize, &mut code);
-        if code > 0 {
-            let number = (code - 1) as usize;
-            let Some(known) = self.values.get(number) else {
-                c.refuse();
-                return None;
-            };
-            *value = *known;
-            return Some(number);
-        }
-        fields(c, value);
-        let number = self.values.len();
-        if number == TABLE {
-            return None;
-        }
-        if C::WRITES {
-            self.numbers.insert(*value, number as u64);
-        }
-        self.values.push(*value);
-        Some(number)
-    }
-}
 
 /// An open file and whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -399,104 +351,6 @@ fn device_of<C: Coder>(c: &mut C, word: u64) -> DeviceId {
     DeviceId::new(kind, (word & 0xffff) as u16)
 }
 
-/// What a fault has, in one word: most faults of a run have the same.
-#[derive(Clone, Copy, Default)]
-struct Shape(u64);
-
-impl Shape {
-    const INTERRUPT: u32 = 0;
-    const QUEUED: u32 = 1;
-    const STARTED: u32 = 2;
-    const COPY_START: u32 = 3;
-    const COPY_END: u32 = 4;
-    const DONE: u32 = 5;
-    const QUEUE_CPU: u32 = 6;
-    const QUEUE_CPU_OTHER: u32 = 7;
-    const COPY_ADDRESS: u32 = 8;
-    const DELIVERED_ZERO: u32 = 9;
-    const DELIVERED_OTHER: u32 = 10;
-    /// Two bits: delivered, short, not copied, unobserved.
-    const OUTCOME: u32 = 11;
-    /// Five marks, in the order of [`Marks`].
-    const MARKS: u32 = 13;
-    /// A byte each.
-    const COUNTED_FAULTS: u32 = 18;
-    const COUNTED_FAILURES: u32 = 26;
-
-    fn of(f: &Fault) -> Self {
-        let StageTimes { interrupt_ns, queued_ns, started_ns, copy_start_ns, copy_end_ns, done_ns } = f.times;
-        let Marks { end_missing, queue_missing, copy_unobserved, read_failed, outcome_inferred } = f.marks;
-        let zero = f.delivered == [0; 64] && f.logged != [0; 64];
-        let bits = [
-            (Self::INTERRUPT, interrupt_ns.is_some()),
-            (Self::QUEUED, queued_ns.is_some()),
-            (Self::STARTED, started_ns.is_some()),
-            (Self::COPY_START, copy_start_ns.is_some()),
-            (Self::COPY_END, copy_end_ns.is_some()),
-            (Self::DONE, done_ns.is_some()),
-            (Self::QUEUE_CPU, f.queue_cpu.is_some()),
-            (Self::QUEUE_CPU_OTHER, f.queue_cpu.is_some_and(|cpu| cpu != f.cpu)),
-            (Self::COPY_ADDRESS, f.copy_addr.is_some()),
-            (Self::DELIVERED_ZERO, zero),
-            (Self::DELIVERED_OTHER, !zero && f.delivered != f.logged),
-            (Self::MARKS, end_missing),
-            (Self::MARKS + 1, queue_missing),
-            (Self::MARKS + 2, copy_unobserved),
-            (Self::MARKS + 3, read_failed),
-            (Self::MARKS + 4, outcome_inferred),
-        ];
-        let outcome: u64 = match f.copy {
-            CopyOutcome::Delivered { .. } => 0,
-            CopyOutcome::Short { .. } => 1,
-            CopyOutcome::NotCopied => 2,
-            CopyOutcome::Unobserved => 3,
-        };
-        let mut word = bits.into_iter().fold(0, |word, (bit, set)| word | u64::from(set) << bit);
-        word |= outcome << Self::OUTCOME;
-        word |= u64::from(f.counted_faults) << Self::COUNTED_FAULTS;
-        Self(word | u64::from(f.counted_failures) << Self::COUNTED_FAILURES)
-    }
-
-    const fn has(self, bit: u32) -> bool {
-        self.0 >> bit & 1 != 0
-    }
-
-    fn outcome<C: Coder>(self, c: &mut C, copy: CopyOutcome) -> CopyOutcome {
-        let (mut asked, mut done) = match copy {
-            CopyOutcome::Delivered { bytes } => (bytes, 0),
-            CopyOutcome::Short { asked, done } => (asked, done),
-            _ => (0, 0),
-        };
-        match self.0 >> Self::OUTCOME & 3 {
-            0 => {
-                c.narrow(Column::CopyAsked as usize, &mut asked);
-                CopyOutcome::Delivered { bytes: asked }
-            }
-            1 => {
-                c.narrow(Column::CopyAsked as usize, &mut asked);
-                c.narrow(Column::CopyDone as usize, &mut done);
-                CopyOutcome::Short { asked, done }
-            }
-            2 => CopyOutcome::NotCopied,
-            _ => CopyOutcome::Unobserved,
-        }
-    }
-
-    const fn marks(self) -> Marks {
-        Marks {
-            end_missing: self.has(Self::MARKS),
-            queue_missing: self.has(Self::MARKS + 1),
-            copy_unobserved: self.has(Self::MARKS + 2),
-            read_failed: self.has(Self::MARKS + 3),
-            outcome_inferred: self.has(Self::MARKS + 4),
-        }
-    }
-
-    const fn counted(self) -> (u8, u8) {
-        ((self.0 >> Self::COUNTED_FAULTS) as u8, (self.0 >> Self::COUNTED_FAILURES) as u8)
-    }
-}
-
 /// Events on their way into a payload.
 #[derive(Debug)]
 pub(crate) struct Encoder {
@@ -691,14 +545,6 @@ impl Decoder {
 #[cfg(test)]
 pub(crate) const fn names() -> &'static [&'static str] {
     NAMES
-}
-
-/// Names of a fault's shape and their first bits, for the document's sake.
-#[cfg(test)]
-pub(crate) const fn shape_bits() -> [(&'static str, u32); 15] {
-    macro_rules! bits { ($($name:ident)*) => { [$((stringify!($name), Shape::$name)),*] } }
-    bits!(INTERRUPT QUEUED STARTED COPY_START COPY_END DONE QUEUE_CPU QUEUE_CPU_OTHER COPY_ADDRESS
-        DELIVERED_ZERO DELIVERED_OTHER OUTCOME MARKS COUNTED_FAULTS COUNTED_FAILURES)
 }
 
 #[cfg(test)]
