@@ -13,6 +13,7 @@ use dsascope_export::{Exporter, Format, Options, Output};
 use crate::exit::{Code, Failure};
 use crate::flags::{self, Export};
 use crate::lines::Consumer;
+use crate::units::ns;
 
 /// Written at once.
 const OUT_BYTES: usize = 1 << 18;
@@ -99,7 +100,7 @@ impl Exporting {
                 File::create(&flags.output).with_context(|| format!("create {}", flags.output.display()))?;
             Box::new(BufWriter::with_capacity(OUT_BYTES, file))
         };
-        let interval_ns = u64::try_from(flags.interval.as_nanos()).unwrap_or(u64::MAX);
+        let interval_ns = ns(flags.interval);
         let live = flags.file.is_none() && flags.reading.from.is_none();
         let exporter = format.exporter(out, Options { interval_ns })?;
         Ok(Self { exporter, path: (!to_stdout).then(|| flags.output.clone()), on_terminal, live })

@@ -18,6 +18,7 @@ use crate::progress::Bar;
 use crate::record::Watch;
 use crate::signals::{Asked, Signals};
 use crate::source::{Next, Source};
+use crate::units::ns;
 
 const STDOUT: &str = "write to stdout";
 /// Lines are written in pieces of this size, and whenever no event follows at once.
@@ -112,8 +113,7 @@ struct Clock {
 
 impl Clock {
     fn begin(&mut self, started_ns: u64) {
-        let after =
-            |time: Duration| started_ns.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        let after = |time: Duration| started_ns.saturating_add(ns(time));
         self.interval_ns = self.pace.interval.map(after);
         self.deadline_ns = self.pace.duration.map(after);
     }
@@ -127,8 +127,7 @@ impl Clock {
     fn tick(&mut self, now_ns: u64) -> bool {
         self.last_tick_ns = Some(now_ns);
         let Some(end_ns) = self.interval_ns.filter(|&end_ns| now_ns >= end_ns) else { return false };
-        let step_ns =
-            self.pace.interval.map_or(1, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)).max(1);
+        let step_ns = self.pace.interval.map_or(1, ns).max(1);
         let missed = (now_ns - end_ns) / step_ns;
         self.interval_ns = Some(end_ns.saturating_add(step_ns.saturating_mul(missed + 1)));
         true

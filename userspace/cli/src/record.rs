@@ -18,6 +18,7 @@ use crate::exit::{Code, Failure};
 use crate::flags::{Flight, Record};
 use crate::lines::Consumer;
 use crate::text;
+use crate::units::ns;
 
 /// Time between two lines of progress.
 pub(crate) const PROGRESS: Duration = Duration::from_secs(1);
@@ -30,7 +31,6 @@ const LEAST_FILE_BYTES: u64 = 64 << 10;
 
 /// The flight recorder, when it is asked for.
 pub(crate) fn flight(flags: &Flight, keep: Option<u32>) -> Result<Option<Mode>, Failure> {
-    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     if flags.ring.is_none() && flags.last.is_none() && flags.on.is_empty() {
         return match &flags.run {
             None => Ok(None),
@@ -49,7 +49,7 @@ pub(crate) fn flight(flags: &Flight, keep: Option<u32>) -> Result<Option<Mode>, 
 pub(crate) fn beside_live(flags: &Flight) -> Result<(Plan, bool), Failure> {
     let asked = flight(flags, None)?;
     let wanted = asked.is_some();
-    let after_ns = u64::try_from(flags.after.as_nanos()).unwrap_or(u64::MAX);
+    let after_ns = ns(flags.after);
     let small = Mode::Flight { ring_bytes: LIVE_RING_BYTES, last_ns: None, after_ns, keep: None };
     let mode = asked.unwrap_or(small);
     Ok((Plan { path: "dsascope.dsc".into(), replace: false, command: Vec::new(), mode }, wanted))

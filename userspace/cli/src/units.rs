@@ -36,6 +36,11 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}`: too large"))
 }
 
+/// As the stream counts time.
+pub(crate) fn ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// Parses how fast a capture is played: a number from 0.1 to 1000, or `max`.
 pub(crate) fn speed(text: &str) -> Result<Speed, String> {
     match text.trim() {
