@@ -89,18 +89,24 @@ def main(trace, rows):
     services = {}
     for track, name, begun, ended, event, values in all_slices:
         if name == "service":
-            services[(begun, ended)] = (tracks[track].name, values)
+            services[(begun, ended)] = (tracks[track].thread, values)
         if name == "wait":
             parent = tracks[tracks[track].parent_uuid].name
             assert tracks[track].name.startswith(parent + " waiting "), tracks[track].name
     for row in faults:
         if row["started_at_ns"] and row["done_at_ns"]:
             track, values = services[(row["started_at_ns"], row["done_at_ns"])]
-            assert track == f"kworker {row['worker']}"
+            assert (track.tid, track.thread_name) == (row["worker"], f"kworker {row['worker']}")
             assert (values["WQ"], values["PASID"]) == (row["wq"], row["pasid"])
             assert values["record address"] == row["record_address"]
             assert values["operation"] == (row["operation"] or "unknown")
             assert values.get("batch") == row["batch_id"], (values, row)
+
+    # A batch has the elements that its faults tell of.
+    batches = [values for _, name, _, _, _, values in all_slices if name == "batch"]
+    told = sum(values[key] for values in batches for key in ("elements delivered", "elements failed", "elements not observed"))
+    elements = sum(row["batch_index"] is not None for row in faults)
+    assert told == elements, f"{told} elements of batches, {elements} expected"
 
     # A flow a fault: hand-over, wait, service, outcome, in this order; each ends once.
     flows = collections.defaultdict(list)

@@ -2,12 +2,12 @@
 //!
 //! - a track a device: runs of the interrupt thread, each with the hand-overs of its entries; counters of entries a run found (the log's
 //!   depth) and of events lost
-//! - a track group a WQ: waiting entries, as many lanes as wait at once, and what happened to its files
-//! - a track a kworker: services, with what they were made of inside
+//! - a track group a WQ: waiting entries and batches, on as many lanes as there are at once, and what happened to its files
+//! - a thread each kworker: services, with what they were made of inside
 //! - a process each: when the record came, or that it did not
 //!
 //! A flow goes through hand-over, wait, service and outcome of each fault; where the submission was is not observed. Slices of one track never
-//! overlap. Memory grows with the number of tracks alone.
+//! overlap, whatever the times say: what would goes to another lane. Memory is bounded by [`TRACKS`].
 
 mod wire;
 
@@ -22,21 +22,23 @@ use dsascope_core::event::{
     CopyOutcome, DeviceId, DriverEvent, Event, Fault, Happening, Interrupt, SessionInfo, WqId,
 };
 use dsascope_core::hist::DIGITS;
-use dsascope_core::model::Model;
+use dsascope_core::model::{Batch, Model};
 use prost::Message;
 
 use crate::{ExportError, Exporter, Output};
 use wire::{
     Annotation, Clock, ClockSnapshot, Counter, Interned, InternedData, MONOTONIC, NEEDS_STATE, Packet,
-    Process, REALTIME, STATE_CLEARED, TrackDescriptor, TrackEvent, kind,
+    Process, REALTIME, STATE_CLEARED, Thread, TrackDescriptor, TrackEvent, kind,
 };
 
 const FORMAT: &str = "Perfetto trace";
 /// One writer, so one sequence.
 const SEQUENCE: u32 = 1;
+/// Tracks that are remembered; when there are more, all are described anew.
+const TRACKS: usize = 1 << 16;
 
 /// Names of slices and instants; the number is the place plus one.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "interrupt thread",
     "hand-over",
     "wait",
@@ -48,6 +50,8 @@ const NAMES: [&str; 11] = [
     "FAILED",
     "not copied",
     "outcome not observed",
+    "unfinished",
+    "batch",
 ];
 
 #[derive(Clone, Copy)]
@@ -63,11 +67,27 @@ enum Name {
     Failed,
     NotCopied,
     Unobserved,
+    Unfinished,
+    Batch,
 }
 
 /// Names of annotations, likewise.
-const ARGUMENTS: [&str; 9] =
-    ["operation", "status", "error", "WQ", "PASID", "record address", "batch", "batch index", "entries"];
+const ARGUMENTS: [&str; 14] = [
+    "operation",
+    "status",
+    "error",
+    "WQ",
+    "PASID",
+    "record address",
+    "batch",
+    "batch index",
+    "entries",
+    "state",
+    "elements delivered",
+    "elements failed",
+    "elements not observed",
+    "finding",
+];
 
 #[derive(Clone, Copy)]
 enum Argument {
@@ -80,6 +100,11 @@ enum Argument {
     Batch,
     BatchIndex,
     Entries,
+    State,
+    ElementsDelivered,
+    ElementsFailed,
+    ElementsUnobserved,
+    Finding,
 }
 
 /// What a track is of.
@@ -91,22 +116,28 @@ enum Track {
     Depth(u16),
     Lost,
     Wq(WqId),
-    /// A lane of a WQ's waiting entries.
-    Wait(WqId, u32),
+    /// What is in lanes: a WQ's waiting entries, and its batches.
+    Wait(WqId),
+    Batches(WqId),
     Worker(u32),
     Process(u32),
 }
+
+/// A lane of what a track is of; the first of a device or a worker is the track itself.
+type Lane = (Track, u32);
 
 /// See the module.
 pub struct Perfetto {
     out: Output,
     buffer: Vec<u8>,
     /// Tracks that were described, by their identifiers.
-    tracks: HashMap<Track, u64>,
-    /// When the last entry of each lane ended.
-    lanes: HashMap<WqId, Vec<u64>>,
+    tracks: HashMap<Lane, u64>,
+    last_track: u64,
+    /// When the last slice of each lane ended.
+    lanes: HashMap<Track, Vec<u64>>,
+    begun: bool,
     flows: u64,
-    lost: u64,
+    lost: Option<u64>,
 }
 
 impl fmt::Debug for Perfetto {
@@ -130,7 +161,16 @@ fn number(name: Argument, number: u64) -> Annotation {
 impl Perfetto {
     #[must_use]
     pub fn new(out: Output) -> Self {
-        Self { out, buffer: Vec::new(), tracks: HashMap::new(), lanes: HashMap::new(), flows: 0, lost: 0 }
+        Self {
+            out,
+            buffer: Vec::new(),
+            tracks: HashMap::new(),
+            last_track: 0,
+            lanes: HashMap::new(),
+            begun: false,
+            flows: 0,
+            lost: None,
+        }
     }
 
     /// One packet, as an element of the file's one repeated field.
@@ -156,6 +196,7 @@ impl Perfetto {
 
     /// Clocks and names; before everything else.
     fn begin(&mut self, session: &SessionInfo) -> Result<(), ExportError> {
+        self.begun = true;
         let clock = |id, timestamp| Clock { id: Some(id), timestamp: Some(timestamp) };
         let wall_ns = i128::from(session.started_ns) + i128::from(session.wall_at_zero_ns);
         let clocks =
@@ -205,22 +246,63 @@ impl Perfetto {
         name: impl FnOnce() -> String,
         parent: Option<u64>,
     ) -> Result<u64, ExportError> {
-        if let Some(&uuid) = self.tracks.get(&track) {
+        self.describe((track, 0), name, parent)
+    }
+
+    /// A lane that is free for a slice. Each is filled in rising order of time; `first` is a device's or a worker's own track.
+    fn lane(
+        &mut self,
+        track: Track,
+        (from_ns, to_ns): (u64, u64),
+        name: &str,
+        first: Option<u64>,
+        parent: Option<u64>,
+    ) -> Result<u64, ExportError> {
+        let lanes = self.lanes.entry(track).or_default();
+        let free = lanes.iter().position(|&end_ns| end_ns <= from_ns).unwrap_or(lanes.len());
+        match lanes.get_mut(free) {
+            Some(end_ns) => *end_ns = to_ns,
+            None => lanes.push(to_ns),
+        }
+        let lane = u32::try_from(free).unwrap_or(u32::MAX);
+        match first {
+            Some(uuid) if lane == 0 => Ok(uuid),
+            _ => self.describe((track, lane), || format!("{name} {lane}"), parent.or(first)),
+        }
+    }
+
+    fn describe(
+        &mut self,
+        lane: Lane,
+        name: impl FnOnce() -> String,
+        parent: Option<u64>,
+    ) -> Result<u64, ExportError> {
+        if let Some(&uuid) = self.tracks.get(&lane) {
             return Ok(uuid);
         }
-        let uuid = self.tracks.len() as u64 + 1;
-        self.tracks.insert(track, uuid);
+        if self.tracks.len() >= TRACKS {
+            self.tracks.clear();
+            self.lanes.clear();
+        }
+        self.last_track += 1;
+        let uuid = self.last_track;
+        self.tracks.insert(lane, uuid);
         let mut descriptor = TrackDescriptor { uuid: Some(uuid), parent, ..TrackDescriptor::default() };
-        match track {
-            Track::Process(pid) => {
+        match lane {
+            (Track::Process(pid), _) => {
                 let pid = i32::try_from(pid).ok();
                 descriptor.process = Some(Process { pid, name: Some(name()) });
             }
-            Track::Depth(_) => {
+            // A kernel thread is a process of one thread.
+            (Track::Worker(tid), 0) => {
+                let pid = i32::try_from(tid).ok();
+                descriptor.thread = Some(Thread { pid, tid: Some(i64::from(tid)), name: Some(name()) });
+            }
+            (Track::Depth(_), _) => {
                 descriptor.name = Some(name());
                 descriptor.counter = Some(Counter { unit_name: Some("entries".into()) });
             }
-            Track::Lost => {
+            (Track::Lost, _) => {
                 descriptor.name = Some(name());
                 descriptor.counter = Some(Counter { unit_name: Some("events".into()) });
             }
@@ -285,7 +367,9 @@ impl Perfetto {
         let track = self.device(device)?;
         let span = (interrupt.start_ns, interrupt.end_ns.max(interrupt.start_ns));
         let entries = u64::from(interrupt.entries);
-        self.slice(track, span, Name::Interrupt, None, vec![number(Argument::Entries, entries)])?;
+        let name = format!("{device} interrupt thread");
+        let lane = self.lane(Track::Device(device.id), span, &name, Some(track), None)?;
+        self.slice(lane, span, Name::Interrupt, None, vec![number(Argument::Entries, entries)])?;
         let depth = self.track(Track::Depth(device.id), || format!("{device} event log"), Some(track))?;
         self.count(depth, span.0, entries)?;
         self.count(depth, span.1, 0)
@@ -297,6 +381,7 @@ impl Perfetto {
         let wq = fault.context.wq_id();
         let times = &fault.times;
         let ns = |time: Option<NonZeroU64>| time.map(NonZeroU64::get);
+        let mut begun = false;
         if let Some(queued_ns) = ns(times.queued_ns) {
             let track = self.device(fault.context.device)?;
             let event = TrackEvent {
@@ -308,27 +393,24 @@ impl Perfetto {
                 ..TrackEvent::default()
             };
             self.event(queued_ns, event)?;
+            begun = true;
         }
         if let Some((queued_ns, started_ns)) =
             ns(times.queued_ns).zip(ns(times.started_ns)).filter(|(a, b)| a <= b)
         {
             let group = self.wq(wq)?;
-            let lanes = self.lanes.entry(wq).or_default();
-            let free = lanes.iter().position(|&end_ns| end_ns <= queued_ns).unwrap_or(lanes.len());
-            match lanes.get_mut(free) {
-                Some(end_ns) => *end_ns = started_ns,
-                None => lanes.push(started_ns),
-            }
-            let lane = free as u32;
-            let track = self.track(Track::Wait(wq, lane), || format!("{wq} waiting {lane}"), Some(group))?;
-            self.slice(track, (queued_ns, started_ns), Name::Wait, flow, Vec::new())?;
+            let span = (queued_ns, started_ns);
+            let track = self.lane(Track::Wait(wq), span, &format!("{wq} waiting"), None, Some(group))?;
+            begun = true;
+            self.slice(track, span, Name::Wait, flow, Vec::new())?;
         }
         if let Some((started_ns, done_ns)) =
             ns(times.started_ns).zip(ns(times.done_ns)).filter(|(a, b)| a <= b)
         {
             self.service(fault, (started_ns, done_ns), flow)?;
+            begun = true;
         }
-        self.outcome(model, fault)
+        self.outcome(model, fault, begun)
     }
 
     /// A service and its parts, on the track of the worker.
@@ -339,7 +421,9 @@ impl Perfetto {
         flow: Option<u64>,
     ) -> Result<(), ExportError> {
         let worker = fault.worker;
-        let track = self.track(Track::Worker(worker), || format!("kworker {worker}"), None)?;
+        let name = format!("kworker {worker}");
+        let own = self.track(Track::Worker(worker), || name.clone(), None)?;
+        let track = self.lane(Track::Worker(worker), (started_ns, done_ns), &name, Some(own), None)?;
         let (kind, entry) = (fault.context.device.kind, &fault.entry);
         let mut annotations = vec![
             text(Argument::Wq, &fault.context.wq_id().to_string()),
@@ -361,21 +445,25 @@ impl Perfetto {
             time.map(NonZeroU64::get).filter(|ns| (started_ns..=done_ns).contains(ns))
         };
         let (copy_ns, copied_ns) = (ns(fault.times.copy_start_ns), ns(fault.times.copy_end_ns));
+        let mut before = started_ns;
         for (name, from, to) in [
             (Name::Prepare, Some(started_ns), copy_ns),
             (Name::Copy, copy_ns, copied_ns),
             (Name::Finish, copied_ns, Some(done_ns)),
         ] {
-            if let Some(span) = from.zip(to).filter(|(from, to)| from <= to) {
+            // Parts that stand in no order cannot lie beside each other.
+            if let Some(span) = from.zip(to).filter(|(from, to)| before <= *from && from <= to) {
+                before = span.1;
                 self.slice(track, span, name, None, Vec::new())?;
             }
         }
         self.close(track, done_ns)
     }
 
-    /// What the process sees, at the end of the flow.
-    fn outcome(&mut self, model: &Model, fault: &Fault) -> Result<(), ExportError> {
+    /// What the process sees, at the end of the flow, if one has `begun`.
+    fn outcome(&mut self, model: &Model, fault: &Fault, begun: bool) -> Result<(), ExportError> {
         let name = match fault.copy {
+            _ if fault.marks.end_missing => Name::Unfinished,
             CopyOutcome::Delivered { .. } => Name::Delivered,
             CopyOutcome::Short { .. } => Name::Failed,
             CopyOutcome::NotCopied => Name::NotCopied,
@@ -397,10 +485,29 @@ impl Perfetto {
             kind: Some(kind::INSTANT),
             track: Some(track),
             name_iid: Some(name as u64),
-            ending_flows: vec![self.flows],
+            ending_flows: begun.then_some(self.flows).into_iter().collect(),
             ..TrackEvent::default()
         };
         self.event(at_ns, event)
+    }
+
+    /// From the first to the last record of a batch's entries.
+    fn batch(&mut self, batch: &Batch) -> Result<(), ExportError> {
+        let wq = batch.context.wq_id();
+        let span = (batch.first_ns, batch.last_ns.max(batch.first_ns));
+        let group = self.wq(wq)?;
+        let track = self.lane(Track::Batches(wq), span, &format!("{wq} batches"), None, Some(group))?;
+        let mut annotations = vec![
+            number(Argument::Batch, batch.id.into()),
+            number(Argument::Pasid, batch.context.pasid.into()),
+            text(Argument::State, batch.state.name()),
+            number(Argument::ElementsDelivered, batch.elements_delivered.into()),
+            number(Argument::ElementsFailed, batch.elements_failed.into()),
+            number(Argument::ElementsUnobserved, batch.elements_unknown.into()),
+        ];
+        annotations
+            .extend(batch.finding.as_ref().map(|moved| text(Argument::Finding, moved.finding.words())));
+        self.slice(track, span, Name::Batch, None, annotations)
     }
 
     fn happened(&mut self, track: u64, at_ns: u64, name: String) -> Result<(), ExportError> {
@@ -427,8 +534,7 @@ impl Perfetto {
     /// What was lost so far, when that has changed.
     fn loss(&mut self, model: &Model, at_ns: u64) -> Result<(), ExportError> {
         let lost = model.ledger().lost();
-        if lost != self.lost || !self.tracks.contains_key(&Track::Lost) {
-            self.lost = lost;
+        if self.lost.replace(lost) != Some(lost) {
             let track = self.track(Track::Lost, || "events lost".into(), None)?;
             self.count(track, at_ns, lost)?;
         }
@@ -439,7 +545,7 @@ impl Perfetto {
 impl Exporter for Perfetto {
     fn event(&mut self, model: &Model, event: &Event) -> Result<(), ExportError> {
         match event {
-            Event::Session(session) if self.tracks.is_empty() => self.begin(session),
+            Event::Session(session) if !self.begun => self.begin(session),
             Event::Fault(fault) => self.fault(model, fault),
             Event::Interrupt(interrupt) => self.interrupt(interrupt),
             Event::Open(open) => {
@@ -466,10 +572,14 @@ impl Exporter for Perfetto {
             }
             Event::Snapshot(snapshot) => self.loss(model, snapshot.at_ns),
             Event::Session(_) | Event::Tick { .. } => Ok(()),
-        }
+        }?;
+        model.batches().just_ended().iter().try_for_each(|batch| self.batch(batch))
     }
 
     fn finish(&mut self, model: &mut Model) -> Result<(), ExportError> {
+        let mut open: Vec<_> = model.batches().open().collect();
+        open.sort_by_key(|batch| (batch.first_ns, batch.context.key(), batch.id));
+        open.into_iter().try_for_each(|batch| self.batch(batch))?;
         let ledger = model.ledger();
         let mut books: BTreeMap<String, u64> = BTreeMap::from([
             ("records seen".into(), ledger.kernel.seen.total()),
@@ -501,3 +611,6 @@ impl Exporter for Perfetto {
         self.out.flush().map_err(|error| ExportError::write(FORMAT, error))
     }
 }
+
+#[cfg(test)]
+mod tests;

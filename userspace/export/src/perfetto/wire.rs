@@ -61,6 +61,8 @@ pub(super) struct TrackDescriptor {
     pub(super) name: Option<String>,
     #[prost(message, optional, tag = "3")]
     pub(super) process: Option<Process>,
+    #[prost(message, optional, tag = "4")]
+    pub(super) thread: Option<Thread>,
     #[prost(uint64, optional, tag = "5")]
     pub(super) parent: Option<u64>,
     #[prost(message, optional, tag = "8")]
@@ -72,6 +74,16 @@ pub(super) struct Process {
     #[prost(int32, optional, tag = "1")]
     pub(super) pid: Option<i32>,
     #[prost(string, optional, tag = "6")]
+    pub(super) name: Option<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Thread {
+    #[prost(int32, optional, tag = "1")]
+    pub(super) pid: Option<i32>,
+    #[prost(int64, optional, tag = "2")]
+    pub(super) tid: Option<i64>,
+    #[prost(string, optional, tag = "5")]
     pub(super) name: Option<String>,
 }
 
