@@ -95,7 +95,8 @@ fn alerts_list() -> Vec<Alert> {
             severity: "warning",
             summary: "the event log of {{ $labels.device }} of {{ $labels.instance }} was more than 80 % full",
             description: "While it is full engines wait, for every process. docs/event-log-sizing.md says how to choose a size; \
-                dsascope_event_log_advised_size_entries is one.",
+                dsascope_event_log_advised_size_entries is one. \
+                The alert stands until dsascope is started again: the mark does not fall.",
             fires: vec![
                 series(m::EVENT_LOG_HIGH_WATER.name, DSA0, "60x20"),
                 series(m::EVENT_LOG_SIZE.name, DSA0, "64x20"),

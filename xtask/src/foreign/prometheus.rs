@@ -1,8 +1,9 @@
 //! The real Prometheus, as Debian has it, on three hosts that each replay a capture of samples/.
 //!
-//! It must take what `dsascope serve` says, count what the captures hold, give every expression of dashboards/ an answer, and find nothing
-//! wrong with the rules. Owns: the processes, which are gone when a check ends however it does.
+//! It must take what `dsascope serve` says in every encoding, count what `dsascope stat` counts in the captures, give every expression of
+//! dashboards/ an answer, and find nothing wrong with the rules. Owns: the processes, which are gone when a check ends however it does.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use dsascope_core::metrics::{self as m, Metric};
 use serde_json::Value;
 
 use super::exports::samples;
@@ -21,25 +23,14 @@ use crate::dashboards;
 use crate::progress::step;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Faults of each capture.
-const FAULTS: [(&str, f64); 3] = [("calm", 25.0), ("storm", 4120.0), ("batch", 900.0)];
-/// What has nothing to show in a healthy run of captures: Prometheus must take the expression, and may answer with nothing.
-const MAY_BE_EMPTY: [&str; 14] = [
-    "Failure ratio",
-    "instance:dsascope_failure_ratio:rate5m",
-    "Lost records",
-    "Probes not attached",
-    "Ring",
-    "Own processor time",
-    "Engines waited",
-    "DsascopeFaultStorm",
-    "DsascopeFailedCopies",
-    "DsascopeEventLogNearFull",
-    "DsascopeLoss",
-    "DsascopeSvaOff",
-    "DsascopeProbeMissing",
-    "DsascopeDown",
+/// Encodings with the job that asks for each; the first is what Prometheus prefers, and what rules are for.
+const JOBS: [(&str, &str); 3] = [
+    ("dsascope", "PrometheusProto"),
+    ("text", "PrometheusText0.0.4"),
+    ("openmetrics", "OpenMetricsText1.0.0"),
 ];
+/// Of these the samples have nothing: captures hold no state of the ring, their kernels counted no time in programs, and all was attached.
+const NOT_IN_SAMPLES: [&Metric; 3] = [&m::RING_USED, &m::PROGRAM_SECONDS, &m::PROBE_ATTACHED];
 
 /// A process that ends with its owner.
 struct Running(Child);
@@ -96,6 +87,15 @@ impl Package {
     }
 }
 
+/// One of the simulated hosts.
+struct Host {
+    name: String,
+    address: String,
+    /// What `dsascope stat` counts in its capture.
+    summary: Value,
+    _serve: Running,
+}
+
 pub(super) fn check(cache: &Cache) -> Result<()> {
     let package = Package::provide(cache)?;
     let directory = tempfile::tempdir().context("cannot make a directory")?;
@@ -105,47 +105,81 @@ pub(super) fn check(cache: &Cache) -> Result<()> {
     }
     package.promtool(&["check", "rules", "recording-rules.yaml", "alert-rules.yaml"], directory)?;
     package.promtool(&["test", "rules", "rules-test.yaml"], directory)?;
-
-    let mut hosts = Vec::new();
-    for (name, capture) in samples()? {
-        let port = free_port()?;
-        let listen = format!("127.0.0.1:{port}");
-        let serve = Command::new(tracer()?)
-            .args(["serve", "--speed", "max", "--listen", &listen, "--from"])
-            .arg(&capture)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("cannot run dsascope serve")?;
-        hosts.push((name, listen, Running(serve)));
+    let tracer = tracer()?;
+    let hosts = samples()?
+        .into_iter()
+        .map(|(name, capture)| host(&tracer, name, &capture))
+        .collect::<Result<Vec<_>>>()?;
+    for host in &hosts {
+        lint(&package, host, directory)?;
     }
-    for (name, listen, _) in &hosts {
-        let text = until(&format!("metrics of {name}"), || get(&format!("http://{listen}/metrics")).ok())?;
-        let path = directory.join(format!("{name}.metrics"));
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        let file = fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let mut promtool = package.program("promtool");
-        let output =
-            promtool.args(["check", "metrics"]).stdin(file).output().context("cannot run promtool")?;
-        ensure!(
-            output.status.success(),
-            "promtool check metrics: {}",
-            String::from_utf8_lossy(&output.stderr)
+    let (prometheus, _running) = prometheus(&package, &hosts, directory)?;
+    for host in &hosts {
+        totals(&prometheus, host).with_context(|| host.name.clone())?;
+    }
+    encodings(&prometheus)?;
+    expressions(&prometheus)
+}
+
+/// Starts to serve a capture.
+fn host(tracer: &Path, name: String, capture: &Path) -> Result<Host> {
+    let stat = Command::new(tracer)
+        .args(["stat", "--json", "--from"])
+        .arg(capture)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run dsascope stat")?;
+    let text = String::from_utf8_lossy(&stat.stdout);
+    let summary: Value = serde_json::from_str(text.lines().last().unwrap_or_default())
+        .with_context(|| format!("{name}: dsascope stat gave no summary"))?;
+    ensure!(summary["kind"] == "summary", "{name}: dsascope stat ended with {}", summary["kind"]);
+    let address = format!("127.0.0.1:{}", free_port()?);
+    let serve = Command::new(tracer)
+        .args(["serve", "--speed", "max", "--listen", &address, "--from"])
+        .arg(capture)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("cannot run dsascope serve")?;
+    Ok(Host { name, address, summary, _serve: Running(serve) })
+}
+
+/// `promtool check metrics`, which wants what it is to check on stdin.
+fn lint(package: &Package, host: &Host, directory: &Path) -> Result<()> {
+    let name = &host.name;
+    let url = format!("http://{}/metrics", host.address);
+    let whole = |text: &String| text.contains("dsascope_ledger_balanced");
+    let text = until(&format!("metrics of {name}"), || get(&url).ok().filter(whole))?;
+    let path = directory.join(format!("{name}.metrics"));
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    let file = fs::File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut promtool = package.program("promtool");
+    let output = promtool.args(["check", "metrics"]).stdin(file).output().context("cannot run promtool")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.is_empty(), "promtool check metrics, {name}: {said}");
+    Ok(())
+}
+
+/// Starts Prometheus, and waits until it has scraped the last figures of every host in every encoding, twice.
+fn prometheus(package: &Package, hosts: &[Host], directory: &Path) -> Result<(Prometheus, Running)> {
+    let targets: Vec<String> = hosts.iter().map(|host| format!("'{}'", host.address)).collect();
+    let targets = targets.join(", ");
+    let mut config = String::from(
+        "global: { scrape_interval: 1s, evaluation_interval: 1s }\n\
+         rule_files: [recording-rules.yaml, alert-rules.yaml]\nscrape_configs:\n",
+    );
+    for (job, protocol) in JOBS {
+        config += &format!(
+            "  - job_name: {job}\n    scrape_protocols: [{protocol}]\n    scrape_classic_histograms: true\n    \
+             static_configs: [{{ targets: [{targets}] }}]\n"
         );
     }
-
-    let targets: Vec<String> = hosts.iter().map(|(_, listen, _)| format!("'{listen}'")).collect();
-    let config = format!(
-        "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\nrule_files: [recording-rules.yaml, alert-rules.yaml]\n\
-         scrape_configs:\n  - job_name: dsascope\n    scrape_classic_histograms: true\n    static_configs: [{{ targets: [{}] }}]\n",
-        targets.join(", ")
-    );
     fs::write(directory.join("prometheus.yaml"), config).context("cannot write Prometheus' configuration")?;
     package.promtool(&["check", "config", "prometheus.yaml"], directory)?;
-    let address = format!("127.0.0.1:{}", free_port()?);
+    let prometheus = Prometheus { address: format!("127.0.0.1:{}", free_port()?) };
     let log = fs::File::create(directory.join("log")).context("cannot write a log")?;
-    let _prometheus = Running(
+    let running = Running(
         package
             .program("prometheus")
             .args([
@@ -153,50 +187,162 @@ pub(super) fn check(cache: &Cache) -> Result<()> {
                 "--storage.tsdb.path=data",
                 "--enable-feature=native-histograms",
             ])
-            .arg(format!("--web.listen-address={address}"))
+            .arg(format!("--web.listen-address={}", prometheus.address))
             .current_dir(directory)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
             .context("cannot run prometheus")?,
     );
-    let query = |expression: &str| query(&address, expression);
-    let all: f64 = FAULTS.iter().map(|(_, faults)| faults).sum();
-    let counted = || query("sum(dsascope_faults_total)").ok().and_then(|found| single(&found));
-    until("all faults to be scraped", || counted().filter(|&found| found == all))?;
-    for (name, faults) in FAULTS {
-        let listen =
-            hosts.iter().find(|(host, ..)| host == name).map(|(_, listen, _)| listen).context(name)?;
-        let service = format!("dsascope_stage_seconds{{instance=\"{listen}\",stage=\"service\"}}");
-        let native = single(&query(&format!("histogram_count(sum({service}))"))?).unwrap_or(-1.0);
-        ensure!(native == faults, "{name}: the native histogram counts {native} services of {faults}");
-    }
+    let served = hosts.iter().flat_map(Host::contexts).map(|context| count(&context["served"]));
+    let all = served.sum::<Result<u64>>()? as f64 * JOBS.len() as f64;
     // A rate needs two samples.
-    let counting = "min(count_over_time(dsascope_faults_total[1m])) >= 3";
-    until("some scrapes", || query(counting).ok().filter(|found| !found.is_empty()))?;
-    for (place, expression) in dashboards::expressions() {
-        let found = query(&expression).with_context(|| format!("{place}: {expression}"))?;
-        let empty = found.is_empty() && !MAY_BE_EMPTY.contains(&place.as_str());
-        ensure!(!empty, "{place}: nothing answers {expression}");
-    }
-    classic(&hosts.iter().map(|(name, listen, _)| (name.as_str(), listen.as_str())).collect::<Vec<_>>())
+    let counted = format!("sum(min_over_time({}[2s]))", m::FAULTS.name);
+    until("all faults to be scraped", || prometheus.number(&counted).ok().filter(|&found| found == all))?;
+    let twice = format!("min(count_over_time({}[1m])) >= 2", m::FAULTS.name);
+    until("a second scrape", || prometheus.query(&twice).ok().filter(|found| !found.is_empty()))?;
+    Ok((prometheus, running))
 }
 
-/// The classic histograms of the text format, which a Prometheus without native ones takes: each counts every service.
-fn classic(hosts: &[(&str, &str)]) -> Result<()> {
-    for (name, listen) in hosts {
-        let text = get(&format!("http://{listen}/metrics"))?;
-        let services = text
-            .lines()
-            .filter(|line| {
-                line.starts_with("dsascope_stage_seconds_count") && line.contains("stage=\"service\"")
-            })
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        let counted: f64 = services.sum();
-        let faults = FAULTS.iter().find(|(other, _)| other == name).map_or(-1.0, |(_, faults)| *faults);
-        ensure!(counted == faults, "{name}: the classic histogram counts {counted} services of {faults}");
+impl Host {
+    fn contexts(&self) -> impl Iterator<Item = &Value> {
+        self.summary["contexts"].as_array().into_iter().flatten()
+    }
+}
+
+fn count(value: &Value) -> Result<u64> {
+    value.as_u64().with_context(|| format!("{value} is no count"))
+}
+
+/// In every encoding: counters by work queue and by process, and histograms by stage, count what the capture holds.
+fn totals(prometheus: &Prometheus, host: &Host) -> Result<()> {
+    let mut expected = BTreeMap::<String, u64>::new();
+    for context in host.contexts() {
+        let wq = format!("wq=~\".+[.]{}\"", context["wq"]);
+        let process = format!("pid=\"{}\"", context["tgid"]);
+        for (metric, labels, field) in [
+            (&m::FAULTS, &wq, "served"),
+            (&m::DELIVERED, &wq, "delivered"),
+            (&m::FAILED, &wq, "failed"),
+            (&m::PROCESS_FAULTS, &process, "served"),
+            (&m::PROCESS_FAILED, &process, "failed"),
+        ] {
+            *expected.entry(format!("{}{{{labels}", metric.name)).or_default() += count(&context[field])?;
+        }
+    }
+    for stage in host.summary["latency"].as_array().into_iter().flatten() {
+        let series = format!("{}_count{{stage={}", m::STAGE_SECONDS.name, stage["stage"]);
+        expected.insert(series, count(&stage["count"])?);
+    }
+    ensure!(expected.len() > 7, "the capture holds next to nothing: {expected:?}");
+    for (job, _) in JOBS {
+        for (series, &expected) in &expected {
+            let sum = format!("sum({series},job=\"{job}\",instance=\"{}\"}})", host.address);
+            let found = prometheus.number(&sum)?;
+            ensure!(found == expected as f64, "{sum} is {found}, and {expected} in the capture");
+        }
     }
     Ok(())
+}
+
+/// All encodings make the same series, and native histograms are those of the classic ones.
+fn encodings(prometheus: &Prometheus) -> Result<()> {
+    let name = m::STAGE_SECONDS.name;
+    let (first, _) = JOBS[0];
+    let of = |series: &str, job: &str| format!("{series}{{job=\"{job}\"}}");
+    let mut pairs = Vec::new();
+    for figure in ["count", "sum"] {
+        let classic = of(&format!("{name}_{figure}"), first);
+        pairs.push((format!("histogram_{figure}({}) == {classic}", of(name, first)), classic));
+    }
+    for (job, _) in &JOBS[1..] {
+        for part in ["bucket", "count", "sum"] {
+            let series = format!("{name}_{part}");
+            let theirs = of(&series, job);
+            pairs.push((format!("{} == ignoring(job) {theirs}", of(&series, first)), theirs));
+        }
+        // Native histograms are series of protobuf alone.
+        let all = |job: &str| format!("{{__name__=~\"dsascope_.+\",__name__!=\"{name}\",job=\"{job}\"}}");
+        pairs.push((all(first), all(job)));
+    }
+    for (one, other) in pairs {
+        let found = [&one, &other].map(|series| prometheus.number(&format!("count({series})")));
+        let [one_found, other_found] = found;
+        let (one_found, other_found) = (one_found?, other_found?);
+        ensure!(one_found == other_found, "{one_found} series of {one}, {other_found} of {other}");
+    }
+    Ok(())
+}
+
+/// Prometheus takes every expression of dashboards/, and has an answer where the samples have one.
+fn expressions(prometheus: &Prometheus) -> Result<()> {
+    for (place, expression) in dashboards::expressions() {
+        let ask =
+            |expression: &str| prometheus.query(expression).with_context(|| format!("{place}: {expression}"));
+        ask(&expression)?;
+        let compared = compared(&expression);
+        let answers = !ask(compared)?.is_empty();
+        let expected = !NOT_IN_SAMPLES.iter().any(|metric| compared.contains(metric.name));
+        ensure!(
+            answers == expected,
+            "{place}: {compared} {}",
+            if answers { "has an answer" } else { "has none" }
+        );
+    }
+    let rules = prometheus.ask("rules", &[])?;
+    let groups = rules["groups"].as_array().into_iter().flatten();
+    let rules: Vec<&Value> =
+        groups.flat_map(|group| group["rules"].as_array().into_iter().flatten()).collect();
+    ensure!(!rules.is_empty(), "Prometheus knows no rules");
+    for rule in rules {
+        ensure!(rule["lastError"].is_null(), "{}: {}", rule["name"], rule["lastError"]);
+    }
+    Ok(())
+}
+
+/// What an alert compares with its bound: if that has no answer, it can never fire.
+fn compared(expression: &str) -> &str {
+    let side = |sign| {
+        let (side, bound) = expression.rsplit_once(sign)?;
+        bound.parse::<f64>().is_ok().then_some(side)
+    };
+    [" > ", " == "].into_iter().find_map(side).unwrap_or(expression)
+}
+
+/// Where it answers.
+struct Prometheus {
+    address: String,
+}
+
+impl Prometheus {
+    fn ask(&self, what: &str, parameters: &[(&str, &str)]) -> Result<Value> {
+        let mut response = ureq::get(format!("http://{}/api/v1/{what}", self.address))
+            .query_pairs(parameters.iter().copied())
+            .config()
+            .http_status_as_error(false)
+            .build()
+            .call()
+            .context("ask Prometheus")?;
+        let text = response.body_mut().read_to_string().context("read Prometheus' answer")?;
+        let mut answer: Value =
+            serde_json::from_str(&text).with_context(|| format!("Prometheus answered {text:?}"))?;
+        ensure!(answer["status"] == "success", "Prometheus refused: {}", answer["error"]);
+        Ok(answer["data"].take())
+    }
+
+    /// The result of an instant query.
+    fn query(&self, expression: &str) -> Result<Vec<Value>> {
+        let data = self.ask("query", &[("query", expression)])?;
+        Ok(data["result"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Of a query with one value.
+    fn number(&self, expression: &str) -> Result<f64> {
+        let found = self.query(expression)?;
+        let [one] = found.as_slice() else { bail!("{expression} has {} values", found.len()) };
+        let text = one["value"][1].as_str().unwrap_or_default();
+        text.parse().with_context(|| format!("{expression} is {text:?}"))
+    }
 }
 
 fn free_port() -> Result<u16> {
@@ -209,28 +355,6 @@ fn get(url: &str) -> Result<String> {
     response.body_mut().read_to_string().with_context(|| format!("read {url}"))
 }
 
-/// The result of an instant query.
-fn query(address: &str, expression: &str) -> Result<Vec<Value>> {
-    let mut response = ureq::get(format!("http://{address}/api/v1/query"))
-        .query("query", expression)
-        .config()
-        .http_status_as_error(false)
-        .build()
-        .call()
-        .context("ask Prometheus")?;
-    let text = response.body_mut().read_to_string().context("read Prometheus' answer")?;
-    let answer: Value =
-        serde_json::from_str(&text).with_context(|| format!("Prometheus answered {text:?}"))?;
-    ensure!(answer["status"] == "success", "Prometheus refused: {}", answer["error"]);
-    Ok(answer["data"]["result"].as_array().cloned().unwrap_or_default())
-}
-
-/// The one value of a query's result.
-fn single(found: &[Value]) -> Option<f64> {
-    let [one] = found else { return None };
-    one["value"][1].as_str()?.parse().ok()
-}
-
 fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {
     let began = Instant::now();
     while began.elapsed() < PATIENCE {
@@ -240,4 +364,17 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> Result<T> {
         sleep(Duration::from_millis(200));
     }
     bail!("waited {} s for {what}", PATIENCE.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_is_cut_off_and_nothing_else() {
+        assert_eq!(compared("a / b > 0.8"), "a / b");
+        assert_eq!(compared("up{job=\"x\"} == 0"), "up{job=\"x\"}");
+        assert_eq!(compared("a / (b > 0)"), "a / (b > 0)");
+        assert_eq!(compared("rate(a[1m])"), "rate(a[1m])");
+    }
 }
