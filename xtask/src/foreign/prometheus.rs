@@ -280,8 +280,9 @@ fn expressions(prometheus: &Prometheus) -> Result<()> {
         let ask =
             |expression: &str| prometheus.query(expression).with_context(|| format!("{place}: {expression}"));
         ask(&expression)?;
-        let compared = compared(&expression);
-        let answers = !ask(compared)?.is_empty();
+        // A capture that was read to its end counts no more, and a ratio of resting counters is left out on purpose.
+        let compared = compared(&expression).replace(" > 0)", ")");
+        let answers = !ask(&compared)?.is_empty();
         let expected = !NOT_IN_SAMPLES.iter().any(|metric| compared.contains(metric.name));
         ensure!(
             answers == expected,
