@@ -57,6 +57,20 @@ pub(super) fn parquet(cache: &Cache) -> Result<()> {
     Ok(())
 }
 
+/// A folder of many hosts' files, made of the exports: DuckDB answers the queries of README and docs/fleet.md with their counts.
+pub(super) fn lake(cache: &Cache) -> Result<()> {
+    let python = Python::provide(cache)?;
+    let directory = tempfile::tempdir().context("cannot make a directory")?;
+    for (name, capture) in samples()? {
+        let [_] = export(&capture, directory.path(), &name, ["parquet"])?;
+    }
+    let folder = directory.path().join("lake");
+    let [exports, folder] = [directory.path(), &folder].map(|path| path.as_os_str().to_owned());
+    let size = ["--check", "--faults", "200000", "--hosts", "12", "--days", "2"].map(OsString::from);
+    python.run("lake.py", ["--exports".into(), exports, "--folder".into(), folder].into_iter().chain(size))?;
+    Ok(())
+}
+
 /// Perfetto's own message classes decode the trace: every stage of every fault in its place, nested slices, whole flows, right counters.
 pub(super) fn perfetto(cache: &Cache) -> Result<()> {
     let python = Python::provide(cache)?;

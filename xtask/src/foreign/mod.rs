@@ -24,6 +24,7 @@ pub const CHECKS: &[Check] = &[
     Check { name: "hlog by hdrhistogram", run: exports::hlog },
     Check { name: "json and csv by jsonschema", run: exports::rows },
     Check { name: "parquet by DuckDB", run: exports::parquet },
+    Check { name: "parquet of many hosts by DuckDB", run: exports::lake },
     Check { name: "perfetto by Perfetto's classes", run: exports::perfetto },
     Check { name: "metrics, dashboards and rules by Prometheus", run: prometheus::check },
     Check { name: "report by Chromium", run: chromium::report },
