@@ -67,7 +67,8 @@ pub(super) fn lake(cache: &Cache) -> Result<()> {
     let folder = directory.path().join("lake");
     let [exports, folder] = [directory.path(), &folder].map(|path| path.as_os_str().to_owned());
     let size = ["--check", "--faults", "200000", "--hosts", "12", "--days", "2"].map(OsString::from);
-    python.run("lake.py", ["--exports".into(), exports, "--folder".into(), folder].into_iter().chain(size))?;
+    python
+        .run("lake.py", ["--exports".into(), exports, "--folder".into(), folder].into_iter().chain(size))?;
     Ok(())
 }
 
