@@ -14,6 +14,7 @@ import os
 import random
 import re
 import resource
+import tempfile
 import time
 from collections import Counter, namedtuple
 from pathlib import Path
@@ -191,13 +192,13 @@ def measure(connection, exports, folder):
     print(f"{faults} faults, {len(paths)} files, {size} bytes: {size / faults:.1f} a fault; "
           f"{(size - data) / len(paths):.0f} bytes a file are its end")
     print("bytes a fault by column:", ", ".join(f"{name} {bytes / faults:.2f}" for name, bytes in columns[:20]))
-    for sample in PARTS[True]:
-        ours = exports / f"{sample}.parquet"
-        theirs = folder.parent / f"{sample}.parquet"
-        connection.execute(f"COPY (FROM {quoted(ours)}) TO {quoted(theirs)} ({AS_WE_WRITE})")
-        ours, theirs = (connection.execute(f"SELECT sum(total_compressed_size) FROM parquet_metadata({quoted(path)})").fetchone()[0]
-                        for path in (ours, theirs))
-        print(f"pages of {sample} as exported: {ours} bytes, as DuckDB writes them: {theirs}")
+    with tempfile.TemporaryDirectory() as directory:
+        for sample in PARTS[True]:
+            paths = [exports / f"{sample}.parquet", Path(directory) / f"{sample}.parquet"]
+            connection.execute(f"COPY (FROM {quoted(paths[0])}) TO {quoted(paths[1])} ({AS_WE_WRITE})")
+            ours, theirs = (connection.execute(f"SELECT sum(total_compressed_size) FROM parquet_metadata({quoted(path)})").fetchone()[0]
+                            for path in paths)
+            print(f"pages of {sample} as exported: {ours} bytes, as DuckDB writes them: {theirs}")
     print("\n| question | cold s | warm s | processor s | MB read |\n|---|---:|---:|---:|---:|")
     for name, query in [("Open every file and count rows", f"SELECT count(*) FROM {files}"), *questions(folder)]:
         forget(folder)
