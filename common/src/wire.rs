@@ -4,6 +4,8 @@
 //! ring takes a whole fault, never half of one. A time of 0 means "not observed" and never "at boot"; all times are
 //! CLOCK_MONOTONIC nanoseconds (`bpf_ktime_get_ns`).
 
+pub mod site;
+
 use crate::hw::{
     event_log::EntryHeader,
     page_request::{Request, Response},

@@ -14,6 +14,7 @@ pub mod host;
 mod object;
 pub mod offsets;
 mod quiet;
+pub mod sites;
 mod symbols;
 mod sys;
 mod tracer;
