@@ -76,9 +76,11 @@ impl<'a, Elf: FileHeader<Endian = Endianness>> Image<'a, Elf> {
 
     fn bytes(&self, offset: u64, size: u64) -> Result<&'a [u8], Kind> {
         let range = usize::try_from(offset).ok().zip(usize::try_from(size).ok());
-        range
-            .and_then(|(offset, size)| self.data.get(offset..offset.checked_add(size)?))
-            .ok_or(Kind::Range { offset, size, file: self.data.len() as u64 })
+        range.and_then(|(offset, size)| self.data.get(offset..offset.checked_add(size)?)).ok_or(Kind::Range {
+            offset,
+            size,
+            file: self.data.len() as u64,
+        })
     }
 
     /// By address, without overlap. Sections cut the segments, because read-only data may lie in an executable segment.
@@ -102,8 +104,11 @@ impl<'a, Elf: FileHeader<Endian = Endianness>> Image<'a, Elf> {
             if segments > SEGMENT_LIMIT {
                 return Err(Kind::Segments);
             }
-            let (address, offset, size): (u64, u64, u64) =
-                (segment.p_vaddr(endian).into(), segment.p_offset(endian).into(), segment.p_filesz(endian).into());
+            let (address, offset, size): (u64, u64, u64) = (
+                segment.p_vaddr(endian).into(),
+                segment.p_offset(endian).into(),
+                segment.p_filesz(endian).into(),
+            );
             let bytes = self.bytes(offset, size)?;
             address.checked_add(size).ok_or(Kind::Range { offset, size, file: self.data.len() as u64 })?;
             let whole = Code { address, offset, bytes, writable: flags & elf::PF_W != 0, section: false };
@@ -171,7 +176,9 @@ impl<'a, Elf: FileHeader<Endian = Endianness>> Image<'a, Elf> {
         let mut frames = Vec::new();
         while let Ok(Some(entry)) = entries.next() {
             let CieOrFde::Fde(partial) = entry else { continue };
-            let Ok(frame) = partial.parse(|_, bases, offset| section.cie_from_offset(bases, offset)) else { continue };
+            let Ok(frame) = partial.parse(|_, bases, offset| section.cie_from_offset(bases, offset)) else {
+                continue;
+            };
             frames.push((frame.initial_address(), frame.len()));
         }
         frames

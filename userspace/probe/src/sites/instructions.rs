@@ -20,8 +20,8 @@
 
 use dsascope_common::wire::site::{SiteCookie, SiteForm, SiteInstruction, register};
 use iced_x86::{
-    Code as Opcode, Decoder, DecoderError, DecoderOptions, FlowControl, Formatter as _, GasFormatter, Instruction, OpKind,
-    Register,
+    Code as Opcode, Decoder, DecoderError, DecoderOptions, FlowControl, Formatter as _, GasFormatter,
+    Instruction, OpKind, Register,
 };
 use memchr::memmem;
 
@@ -56,7 +56,9 @@ pub(super) fn candidates(code: &[Code<'_>]) -> Result<Vec<Candidate>, ScanErrorK
     for (piece, code) in code.iter().enumerate() {
         for at in finder.find_iter(code.bytes) {
             let memory_operand = code.bytes.get(at + OPCODE.len()).is_some_and(|mod_rm| *mod_rm < 0xc0);
-            if memory_operand && code.bytes[prefixes(code.bytes, at)..at].iter().any(|b| matches!(b, 0x66 | 0xf2 | 0xf3)) {
+            if memory_operand
+                && code.bytes[prefixes(code.bytes, at)..at].iter().any(|b| matches!(b, 0x66 | 0xf2 | 0xf3))
+            {
                 if found.len() == CANDIDATE_LIMIT {
                     return Err(ScanErrorKind::TooMany);
                 }
@@ -101,7 +103,8 @@ fn extent(candidate: Candidate, code: &[Code<'_>], functions: &[Function<'_>]) -
         }
         (None, Some(_)) => return Err(Reason::NoFunction),
     };
-    let end = end.filter(|end| start >= piece.address && *end <= piece.end()).ok_or(Reason::OutsideSection)?;
+    let end =
+        end.filter(|end| start >= piece.address && *end <= piece.end()).ok_or(Reason::OutsideSection)?;
     if end - start > EXTENT_LIMIT {
         return Err(Reason::TooLarge);
     }
@@ -167,7 +170,8 @@ impl Decoded {
         for index in 0..decoded.steps.len() {
             let to = decoded.steps[index].target;
             if to != OUTSIDE {
-                let to = decoded.index_of(to).ok_or(Reason::OutOfStep { at: extent.start + u64::from(to) })?;
+                let to =
+                    decoded.index_of(to).ok_or(Reason::OutOfStep { at: extent.start + u64::from(to) })?;
                 decoded.target[to] = true;
             }
         }
@@ -225,8 +229,10 @@ fn inside(extent: Extent, functions: &[Function<'_>]) -> impl Iterator<Item = u3
 }
 
 fn step(at: u32, instruction: &Instruction, extent: Extent) -> Step {
-    let branch = matches!(instruction.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64);
-    let target = Some(instruction.near_branch_target()).filter(|to| branch && (extent.start..extent.end).contains(to));
+    let branch =
+        matches!(instruction.op0_kind(), OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64);
+    let target =
+        Some(instruction.near_branch_target()).filter(|to| branch && (extent.start..extent.end).contains(to));
     let target = target.and_then(|to| u32::try_from(to - extent.start).ok()).unwrap_or(OUTSIDE);
     let flow = match instruction.flow_control() {
         FlowControl::UnconditionalBranch => Flow::Jump,
@@ -293,7 +299,10 @@ pub(super) fn search(
             Ok(Some(found)) => {
                 let address = found.instruction.ip();
                 let text = text(&found.instruction);
-                let judged = decoded[found.function].as_ref().map_err(|reason| *reason).and_then(|f| found.site(f, piece));
+                let judged = decoded[found.function]
+                    .as_ref()
+                    .map_err(|reason| *reason)
+                    .and_then(|f| found.site(f, piece));
                 match judged {
                     Ok((cookie, result_offset)) => scan.sites.push(Site {
                         what: found.what,
@@ -309,8 +318,10 @@ pub(super) fn search(
             }
             Err(reason) => {
                 let start = prefixes(piece.bytes, candidate.at);
-                let text: Vec<String> =
-                    piece.bytes[start..candidate.at + OPCODE.len() + 1].iter().map(|b| format!("{b:02x}")).collect();
+                let text: Vec<String> = piece.bytes[start..candidate.at + OPCODE.len() + 1]
+                    .iter()
+                    .map(|b| format!("{b:02x}"))
+                    .collect();
                 scan.unprobeable.push(unprobeable(piece.address + start as u64, text.join(" "), reason));
             }
         }
@@ -330,7 +341,13 @@ struct Found {
 
 impl Found {
     /// `None` if the bytes lie inside another instruction.
-    fn at(candidate: Candidate, function: usize, whole: &Decoded, bitness: u32, code: &Code<'_>) -> Option<Self> {
+    fn at(
+        candidate: Candidate,
+        function: usize,
+        whole: &Decoded,
+        bitness: u32,
+        code: &Code<'_>,
+    ) -> Option<Self> {
         let opcode = u32::try_from(code.address + candidate.at as u64 - whole.extent.start).ok()?;
         let step = whole.steps.partition_point(|s| s.at <= opcode).checked_sub(1)?;
         let start = whole.steps[step].at;
@@ -368,14 +385,24 @@ impl Found {
 
 /// (address, function) of instructions of which it matters whether something outside of their function leads there: those that may
 /// lead to a site, and those after an ENQCMD.
-fn wanted<'a>(decoded: &[Result<Decoded, Reason>], found: impl Iterator<Item = &'a Found>) -> Vec<(u64, usize)> {
+fn wanted<'a>(
+    decoded: &[Result<Decoded, Reason>],
+    found: impl Iterator<Item = &'a Found>,
+) -> Vec<(u64, usize)> {
     let mut wanted = Vec::new();
     let mut whole = vec![false; decoded.len()];
     for found in found {
         let Ok(function) = &decoded[found.function] else { continue };
         let place = |step: &Step| (function.extent.start + u64::from(step.at), found.function);
         if !function.is_reached(found.step) && !std::mem::replace(&mut whole[found.function], true) {
-            wanted.extend(function.steps.iter().zip(&function.reached).filter(|(_, reached)| !**reached).map(|(s, _)| place(s)));
+            wanted.extend(
+                function
+                    .steps
+                    .iter()
+                    .zip(&function.reached)
+                    .filter(|(_, reached)| !**reached)
+                    .map(|(s, _)| place(s)),
+            );
         }
         if found.what != What::Movdir64b {
             wanted.extend(function.steps.get(found.step + 1).map(place));
@@ -420,7 +447,9 @@ fn led_to(
 
 fn what(instruction: &Instruction) -> Option<What> {
     Some(match instruction.code() {
-        Opcode::Movdir64b_r16_m512 | Opcode::Movdir64b_r32_m512 | Opcode::Movdir64b_r64_m512 => What::Movdir64b,
+        Opcode::Movdir64b_r16_m512 | Opcode::Movdir64b_r32_m512 | Opcode::Movdir64b_r64_m512 => {
+            What::Movdir64b
+        }
         Opcode::Enqcmd_r16_m512 | Opcode::Enqcmd_r32_m512 | Opcode::Enqcmd_r64_m512 => What::Enqcmd,
         Opcode::Enqcmds_r16_m512 | Opcode::Enqcmds_r32_m512 | Opcode::Enqcmds_r64_m512 => What::Enqcmds,
         _ => return None,
@@ -448,14 +477,21 @@ fn form(instruction: &Instruction) -> Result<SiteForm, Reason> {
     };
     let displacement = instruction.memory_displacement64();
     // The decoder gives the address itself.
-    let displacement =
-        if instruction.is_ip_rel_memory_operand() { displacement.wrapping_sub(instruction.next_ip()) } else { displacement };
+    let displacement = if instruction.is_ip_rel_memory_operand() {
+        displacement.wrapping_sub(instruction.next_ip())
+    } else {
+        displacement
+    };
     let index = number(instruction.memory_index());
     Ok(SiteForm {
         instruction: kind,
         base: number(instruction.memory_base()),
         index,
-        scale: if index == register::NONE { 0 } else { instruction.memory_index_scale().trailing_zeros() as u8 },
+        scale: if index == register::NONE {
+            0
+        } else {
+            instruction.memory_index_scale().trailing_zeros() as u8
+        },
         // Never more than 32 bits in the instruction.
         displacement: displacement as i32,
         destination: number(destination),

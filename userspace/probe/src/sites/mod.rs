@@ -12,7 +12,7 @@ mod usdt;
 
 use std::fmt;
 
-use dsascope_common::wire::site::SiteCookie;
+pub use dsascope_common::wire::site::SiteCookie;
 use object::elf::{FileHeader32, FileHeader64};
 use object::read::elf::FileHeader;
 use object::{Endianness, FileKind};

@@ -11,10 +11,8 @@ const NT_STAPSDT: u32 = 3;
 const NOPS: [&[u8]; 2] = [&[0x0f, 0x1f, 0x44, 0x00, 0x00], &[0x90]];
 
 /// (name, arguments, what it is).
-const POINTS: [(&[u8], &[u8], What); 2] = [
-    (b"submit", b"8@%rdi 8@%rsi 8@%rdx", What::UsdtSubmit),
-    (b"seen", b"8@%rdi 8@%rsi", What::UsdtSeen),
-];
+const POINTS: [(&[u8], &[u8], What); 2] =
+    [(b"submit", b"8@%rdi 8@%rsi 8@%rdx", What::UsdtSubmit), (b"seen", b"8@%rdi 8@%rsi", What::UsdtSeen)];
 
 struct Note<'a> {
     location: u64,
@@ -34,7 +32,8 @@ pub(super) fn search(
     functions: &[Function<'_>],
     scan: &mut Scan,
 ) -> Result<(), ScanErrorKind> {
-    let points = Notes(notes).filter_map(|description| note(word, description)).filter(|n| n.provider == PROVIDER);
+    let points =
+        Notes(notes).filter_map(|description| note(word, description)).filter(|n| n.provider == PROVIDER);
     for (count, note) in points.enumerate() {
         if count == instructions::CANDIDATE_LIMIT {
             return Err(ScanErrorKind::TooMany);
@@ -70,7 +69,11 @@ fn judge(note: &Note<'_>, code: Option<&Code<'_>>, address: u64) -> Result<(What
     }
     let at = address - code.address;
     let here = usize::try_from(at).ok().and_then(|at| code.bytes.get(at..)).ok_or(Reason::NotInCode)?;
-    if NOPS.iter().any(|nop| here.starts_with(nop)) { Ok((*what, code.offset + at)) } else { Err(Reason::NoNop) }
+    if NOPS.iter().any(|nop| here.starts_with(nop)) {
+        Ok((*what, code.offset + at))
+    } else {
+        Err(Reason::NoNop)
+    }
 }
 
 /// Descriptions of the section's notes; ends where they make no more sense.

@@ -1,0 +1,9 @@
+//! The site finder against programs assembled here, by GNU as, and by everybody else; and against files that are broken on purpose.
+
+mod corpus;
+mod forms;
+mod hostile;
+mod linked;
+mod safety;
+mod sample;
+mod usdt;
