@@ -134,7 +134,7 @@ pub fn devices(root: &Path) -> Vec<DeviceInfo> {
 }
 
 /// (N, M) of "wqN.M".
-fn wq_numbers(name: &str) -> Option<(u16, u16)> {
+pub(crate) fn wq_numbers(name: &str) -> Option<(u16, u16)> {
     let (device, wq) = name.strip_prefix("wq")?.split_once('.')?;
     Some((device.parse().ok()?, wq.parse().ok()?))
 }

@@ -13,6 +13,7 @@ mod hooks;
 pub mod host;
 mod object;
 pub mod offsets;
+pub mod processes;
 mod quiet;
 pub mod sites;
 mod symbols;

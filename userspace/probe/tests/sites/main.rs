@@ -1,5 +1,7 @@
 //! The site finder against programs assembled here, by GNU as, and by everybody else; and against files that are broken on purpose.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod corpus;
 mod forms;
 mod hostile;

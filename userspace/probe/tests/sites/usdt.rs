@@ -108,7 +108,7 @@ fn a_prelinked_file_has_moved() {
 #[test]
 fn notes_of_32_bit_programs_have_other_registers() {
     let mut description: Vec<u8> = [TEXT as u32, 0, 0].map(u32::to_le_bytes).concat();
-    description.extend(b"dsascope\0submit\0004@%eax 4@%edx 4@%ecx\0");
+    description.extend(b"dsascope\0submit\x004@%eax 4@%edx 4@%ecx\0");
     let mut notes = [8, description.len() as u32, 3].map(u32::to_le_bytes).concat();
     notes.extend(b"stapsdt\0");
     notes.extend(description);
