@@ -507,20 +507,29 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
         fs::copy("/bin/sleep", &program).unwrap();
         let mut child = std::process::Command::new(&program).arg("60").spawn().unwrap();
         fs::remove_file(&program).unwrap();
-        let found = executables(child.id()).unwrap();
-        let reached =
-            found.files.iter().find(|f| f.name == program).map(|f| (f.deleted, fs::read(&f.path).unwrap()));
+        // A new process exists before its program is mapped.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        let (reached, missed) = loop {
+            let found = executables(child.id()).unwrap();
+            let reached = found
+                .files
+                .iter()
+                .find(|f| f.name == program)
+                .map(|f| (f.deleted, fs::read(&f.path).unwrap()));
+            let missed = found
+                .missed
+                .iter()
+                .any(|(name, _)| name.as_os_str().as_bytes().ends_with(b"/sleep (deleted)"));
+            if reached.is_some() || missed || std::time::Instant::now() > deadline {
+                break (reached, missed);
+            }
+        };
         child.kill().unwrap();
         child.wait().unwrap();
         match reached {
             Some(reached) => assert_eq!(reached, (true, fs::read("/bin/sleep").unwrap())),
             // Only root may follow map_files, and nothing else leads to it any more.
-            None => assert!(
-                found
-                    .missed
-                    .iter()
-                    .any(|(name, _)| name.as_os_str().as_bytes().ends_with(b"/sleep (deleted)"))
-            ),
+            None => assert!(missed),
         }
     }
 

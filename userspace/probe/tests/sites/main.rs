@@ -1,6 +1,6 @@
 //! The site finder against programs assembled here, by GNU as, and by everybody else; and against files that are broken on purpose.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod corpus;
 mod forms;
