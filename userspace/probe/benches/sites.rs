@@ -27,7 +27,8 @@ fn library(submits: bool) -> Vec<u8> {
     let text = own.section_by_name(".text").unwrap().data().unwrap();
     let mut sample = Sample::new(64);
     sample.text = text.iter().copied().cycle().take(BYTES).collect();
-    sample.functions = (0..BYTES / FUNCTION).map(|i| ("named", (i * FUNCTION) as u64, FUNCTION as u64)).collect();
+    sample.functions =
+        (0..BYTES / FUNCTION).map(|i| ("named", (i * FUNCTION) as u64, FUNCTION as u64)).collect();
     if submits {
         sample = sample.function("submit", &SUBMITS);
     }

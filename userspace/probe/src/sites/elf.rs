@@ -1,12 +1,16 @@
 //! What a search for sites needs of an ELF file: its executable code as pieces, the functions it names, and notes.
 //!
-//! Everything in the file is foreign: ranges that leave it are errors, counts are bounded by the file's size, and nothing here
-//! allocates more than the file's own tables hold.
+//! Everything in the file is foreign: ranges that leave it are errors, and neither time nor memory grows faster than the file. So each
+//! table is gone through once, and no string is read to its end for each entry that points into it.
 
-use gimli::{BaseAddresses, CieOrFde, EhFrame, EhFrameHdr, LittleEndian as Gimli, UnwindSection as _};
+use std::collections::BTreeMap;
+
+use gimli::{
+    BaseAddresses, CieOrFde, EhFrame, EhFrameHdr, EhFrameOffset, LittleEndian as Gimli, UnwindSection as _,
+};
 use object::elf;
-use object::read::elf::{ElfFile, FileHeader, ProgramHeader as _, SectionHeader as _};
-use object::{Endianness, Object as _, ObjectSymbol as _, SymbolKind};
+use object::read::elf::{ElfFile, FileHeader, ProgramHeader as _, SectionHeader as _, Sym as _};
+use object::{Endianness, Object as _, SectionIndex};
 
 use super::ScanErrorKind as Kind;
 
@@ -41,10 +45,20 @@ pub(super) struct Function<'a> {
     pub start: u64,
     /// `None`: the file does not say.
     pub size: Option<u64>,
-    pub name: Option<&'a [u8]>,
+    /// A string table from the name on.
+    name: Option<&'a [u8]>,
 }
 
+/// Longest name that is shown whole.
+const NAME_LIMIT: usize = 1024;
+
 impl Function<'_> {
+    pub(super) fn name(&self) -> Option<String> {
+        let name = self.name?;
+        let name = &name[..name.len().min(NAME_LIMIT)];
+        Some(String::from_utf8_lossy(name.split(|b| *b == 0).next()?).into_owned())
+    }
+
     pub(super) fn holds(&self, address: u64) -> bool {
         address.checked_sub(self.start).is_some_and(|at| self.size.is_some_and(|size| at < size))
     }
@@ -139,10 +153,16 @@ impl<'a, Elf: FileHeader<Endian = Endianness>> Image<'a, Elf> {
         let mut add = |start: u64, size: u64, name: Option<&'a [u8]>| {
             functions.push(Function { start, size: (size > 0).then_some(size), name });
         };
-        for symbol in self.file.symbols().chain(self.file.dynamic_symbols()) {
-            if symbol.kind() == SymbolKind::Text && symbol.is_definition() {
-                let name = symbol.name_bytes().ok().filter(|name| !name.is_empty());
-                add(symbol.address(), symbol.size(), name);
+        let endian = self.file.endian();
+        for table in [self.file.elf_symbol_table(), self.file.elf_dynamic_symbol_table()] {
+            let strings = self.contents(table.string_section()).unwrap_or_default();
+            for symbol in table.symbols() {
+                let code = matches!(symbol.st_type(), elf::STT_FUNC | elf::STT_GNU_IFUNC);
+                if code && symbol.st_shndx(endian) != elf::SHN_UNDEF {
+                    let name = usize::try_from(symbol.st_name(endian)).ok().and_then(|at| strings.get(at..));
+                    let name = name.filter(|name| !matches!(name, [] | [0, ..]));
+                    add(symbol.st_value(endian).into(), symbol.st_size(endian).into(), name);
+                }
             }
         }
         for (start, size) in self.frames() {
@@ -173,13 +193,19 @@ impl<'a, Elf: FileHeader<Endian = Endianness>> Image<'a, Elf> {
         section.set_address_size(if self.file.is_64() { 8 } else { 4 });
         let bases = BaseAddresses::default().set_eh_frame(address);
         let mut entries = section.entries(&bases);
-        let mut frames = Vec::new();
+        let (mut frames, mut common) = (Vec::new(), BTreeMap::new());
         while let Ok(Some(entry)) = entries.next() {
-            let CieOrFde::Fde(partial) = entry else { continue };
-            let Ok(frame) = partial.parse(|_, bases, offset| section.cie_from_offset(bases, offset)) else {
-                continue;
-            };
-            frames.push((frame.initial_address(), frame.len()));
+            match entry {
+                CieOrFde::Cie(entry) => drop(common.insert(entry.offset(), entry)),
+                CieOrFde::Fde(partial) => {
+                    let known = |offset: EhFrameOffset| {
+                        common.get(&offset.0).cloned().ok_or(gimli::Error::NotCieId(offset.0 as u64))
+                    };
+                    if let Ok(frame) = partial.parse(|_, _, offset| known(offset)) {
+                        frames.push((frame.initial_address(), frame.len()));
+                    }
+                }
+            }
         }
         frames
     }
@@ -187,10 +213,8 @@ impl<'a, Elf: FileHeader<Endian = Endianness>> Image<'a, Elf> {
     /// By section, or as the unwinder finds it.
     fn eh_frame(&self) -> Option<(u64, &'a [u8])> {
         let endian = self.file.endian();
-        if let Some((_, section)) = self.file.elf_section_table().section_by_name(endian, b".eh_frame")
-            && let Ok(bytes) = section.data(endian, self.data)
-        {
-            return Some((section.sh_addr(endian).into(), bytes));
+        if let Some(section) = self.section(".eh_frame") {
+            return Some(section);
         }
         let headers = self.file.elf_program_headers();
         let header = headers.iter().find(|h| h.p_type(endian) == elf::PT_GNU_EH_FRAME)?;
@@ -205,11 +229,21 @@ impl<'a, Elf: FileHeader<Endian = Endianness>> Image<'a, Elf> {
         })
     }
 
-    /// Contents of the sections of that name, and the address of the first.
+    /// Address and contents of the first section of that name.
     pub(super) fn section(&self, name: &str) -> Option<(u64, &'a [u8])> {
         let endian = self.file.endian();
-        let (_, section) = self.file.elf_section_table().section_by_name(endian, name.as_bytes())?;
+        let names = self.contents(self.file.elf_header().section_strings_index(endian, self.data).ok()?)?;
+        let named = |at: u32| {
+            let rest = names.get(usize::try_from(at).ok()?..)?.strip_prefix(name.as_bytes())?;
+            rest.first().filter(|end| **end == 0)
+        };
+        let section = self.file.elf_section_table().iter().find(|s| named(s.sh_name(endian)).is_some())?;
         Some((section.sh_addr(endian).into(), section.data(endian, self.data).ok()?))
+    }
+
+    fn contents(&self, section: SectionIndex) -> Option<&'a [u8]> {
+        let section = self.file.elf_section_table().section(section).ok()?;
+        section.data(self.file.endian(), self.data).ok()
     }
 
     /// Bytes of an address in notes.

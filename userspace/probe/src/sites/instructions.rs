@@ -35,7 +35,7 @@ const BUDGET: u64 = 8 << 20;
 /// A program has a handful; each may cost a string.
 pub(super) const CANDIDATE_LIMIT: usize = 1 << 14;
 /// Enclosing functions looked at, outwards from the nearest start.
-const NESTING: usize = 64;
+pub(super) const NESTING: usize = 64;
 
 const OPCODE: [u8; 3] = [0x0f, 0x38, 0xf8];
 const LONGEST_INSTRUCTION: usize = 15;
@@ -96,7 +96,7 @@ fn extent(candidate: Candidate, code: &[Code<'_>], functions: &[Function<'_>]) -
     let nearest = before.last().filter(|f| f.start >= piece.address).ok_or(Reason::NoFunction)?;
     let around = before.iter().rev().take(NESTING).find(|f| f.holds(address));
     let (start, end) = match (around, nearest.size) {
-        (Some(f), Some(_)) | (Some(f), None) => (f.start, f.size.and_then(|size| f.start.checked_add(size))),
+        (Some(f), _) => (f.start, f.size.and_then(|size| f.start.checked_add(size))),
         (None, None) => {
             let next = functions.get(next).map_or(u64::MAX, |f| f.start);
             (nearest.start, Some(next.min(piece.end())))

@@ -199,8 +199,8 @@ fn scan_elf<Elf: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<Scan, S
 /// The named function nearest before `address`, if it may reach there.
 fn symbol_at(functions: &[Function<'_>], code: &Code<'_>, address: u64) -> Option<Symbol> {
     let before = &functions[..functions.partition_point(|f| f.start <= address)];
-    let function = before.iter().rev().take_while(|f| f.start >= code.address).find(|f| f.name.is_some())?;
+    let near = before.iter().rev().take(instructions::NESTING).take_while(|f| f.start >= code.address);
+    let (function, name) = near.filter_map(|f| Some((f, f.name()?))).next()?;
     let offset = address - function.start;
-    let name = String::from_utf8_lossy(function.name?).into_owned();
     function.size.is_none_or(|size| offset < size).then_some(Symbol { name, offset })
 }

@@ -94,6 +94,23 @@ fn functions_upon_functions_cost_little() {
     assert_eq!(scan.sites.len() + scan.unprobeable.len() + scan.dismissed, count);
 }
 
+#[test]
+fn names_that_never_end_cost_little() {
+    // All symbols have one name of 16 MiB.
+    let name: &str = Box::leak("n".repeat(16 << 20).into_boxed_str());
+    let mut sample = Sample::new(64).function(name, &[MOVDIR64B, &[0xc3]].concat());
+    sample.functions.extend((0..100_000).map(|at| ("", 0x10_0000 + at, 1)));
+    let mut file = sample.build();
+    let entries = (OFFSET as usize + sample.text.len()).next_multiple_of(8);
+    for symbol in 1..=sample.functions.len() {
+        file[entries + symbol * 24] = 1;
+    }
+    let start = Instant::now();
+    let scan = scan("names", &file).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!(scan.sites[0].symbol.as_ref().unwrap().name.len(), 1024);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
