@@ -1,5 +1,6 @@
 //! Files that lie: an error or fewer sites, never a panic, and never much time or memory.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use dsascope_probe::sites::{ScanErrorKind, scan};
@@ -134,6 +135,30 @@ proptest! {
                 prop_assert!(opcode || bytes.starts_with(&[0x90]) || bytes.starts_with(&[0x0f, 0x1f]));
             }
         }
+    }
+
+    #[test]
+    fn changed_call_frame_information_never_panics(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        sections in any::<bool>(),
+    ) {
+        /// And the places that are not among the zeros between its parts.
+        static FILE: LazyLock<(Vec<u8>, Vec<usize>)> = LazyLock::new(|| {
+            let file = crate::linked::stripped();
+            let padding = |at: &usize| file[at.saturating_sub(8)..].iter().take(16).all(|b| *b == 0);
+            let places = (0..file.len()).filter(|at| !padding(at)).collect();
+            (file, places)
+        });
+        let (file, places) = &*FILE;
+        let mut file = file.clone();
+        if !sections {
+            file[0x28..0x30].fill(0);
+            file[0x3c..0x40].fill(0);
+        }
+        for (place, value) in changes {
+            file[*place.get(places)] = value;
+        }
+        let _ = sites(&file);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use dsascope_probe::sites::{Scan, SiteCookie, scan};
+use dsascope_probe::sites::{SiteCookie, scan};
 
 fn run(program: &str, arguments: &[&str], directory: &Path) {
     let output = Command::new(program).args(arguments).current_dir(directory).output();
@@ -12,7 +12,7 @@ fn run(program: &str, arguments: &[&str], directory: &Path) {
 }
 
 /// Assembled and linked as a shared library, and stripped if so wished.
-fn linked(bits: u32, source: &str, strip: bool) -> Scan {
+fn link(bits: u32, source: &str, strip: bool) -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
     std::fs::write(at.join("sample.s"), source).unwrap();
@@ -22,7 +22,12 @@ fn linked(bits: u32, source: &str, strip: bool) -> Scan {
     if strip {
         run("strip", &["--strip-all", "--remove-section=.dynsym", "sample.so"], at);
     }
-    scan("sample.so", &std::fs::read(at.join("sample.so")).unwrap()).unwrap()
+    std::fs::read(at.join("sample.so")).unwrap()
+}
+
+/// One that has call frame information alone to tell where its functions are, and submits in all of [`FORMS`].
+pub(crate) fn stripped() -> Vec<u8> {
+    link(64, &source(), true)
 }
 
 /// (assembly, base, index, scale, displacement, destination)
@@ -43,8 +48,7 @@ const FORMS: [(&str, u8, u8, u8, i32, u8); 14] = [
     ("movdir64b 8(%r8d,%r9d,8), %r10d", 9, 10, 3, 8, 11),
 ];
 
-#[test]
-fn what_gnu_as_assembles_is_found_in_what_ld_links() {
+fn source() -> String {
     let mut source = String::from(".text\n");
     for (number, (form, ..)) in FORMS.iter().enumerate() {
         // A label of its own for each, as a compiler would give it, and call frame information for those without.
@@ -53,8 +57,13 @@ fn what_gnu_as_assembles_is_found_in_what_ld_links() {
              setz %al\npop %rbx\nret\n.cfi_endproc\n.size submit_{number}, . - submit_{number}\n.balign 16\n"
         );
     }
+    source
+}
+
+#[test]
+fn what_gnu_as_assembles_is_found_in_what_ld_links() {
     for strip in [false, true] {
-        let scan = linked(64, &source, strip);
+        let scan = scan("sample.so", &link(64, &source(), strip)).unwrap();
         assert_eq!(scan.unprobeable, []);
         assert_eq!(scan.sites.len(), FORMS.len());
         for (number, (site, form)) in scan.sites.iter().zip(FORMS).enumerate() {
@@ -69,9 +78,20 @@ fn what_gnu_as_assembles_is_found_in_what_ld_links() {
 }
 
 #[test]
+fn without_section_headers_the_unwinders_way_leads_to_the_functions() {
+    let mut file = stripped();
+    let whole = scan("sample.so", &file).unwrap();
+    // Where the section headers are, how many, and which has their names.
+    file[0x28..0x30].fill(0);
+    file[0x3c..0x40].fill(0);
+    assert_eq!(scan("sample.so", &file).unwrap(), whole);
+    assert_eq!(whole.sites.len(), FORMS.len());
+}
+
+#[test]
 fn a_32_bit_program_has_32_bit_addresses() {
     let source = ".text\n.globl f\n.type f,@function\nf:\nmovdir64b 4(%esi,%ebx,2), %edi\nenqcmds (%eax), %ecx\njz f\nret\n.size f, . - f\n";
-    let scan = linked(32, source, false);
+    let scan = scan("sample.so", &link(32, source, false)).unwrap();
     assert_eq!(scan.unprobeable, []);
     let forms: Vec<_> = scan.sites.iter().filter_map(|s| s.cookie.and_then(SiteCookie::unpack)).collect();
     assert!(forms.iter().all(|f| f.addresses_32));
