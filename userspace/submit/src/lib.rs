@@ -17,22 +17,38 @@
 //! # Ok(()) }
 //! ```
 
+mod buffers;
+mod device;
 mod memory;
 mod operands;
+mod operation;
+mod plan;
 mod portal;
 mod progress;
 mod queue;
 pub mod reference;
 mod resume;
+mod shares;
+mod slot;
+#[cfg(test)]
+mod stand_in;
+mod streams;
+pub mod usdt;
 mod work;
 
 use std::{io, path::PathBuf};
 
+pub use buffers::{Ask, Job, Kit, Pages};
+pub use device::DeviceKind;
 pub use operands::{Access, Operand, operands};
+pub use operation::{Case, MAX_TRANSFER_BYTES, Operation};
+pub use plan::{BatchPlan, BatchRecord, Element, Ending, Faults, Habit, Paging, Play, Played};
 pub use portal::Submission;
 pub use progress::{DeltaPart, Progress, Step};
-pub use queue::{Batch, Presence, Record, Span, WorkQueue};
+pub use queue::{Batch, Packing, Presence, Record, Span, WorkQueue};
 pub use resume::{last_of_batch, rebase_delta, resume, resume_iax};
+pub use shares::{Mix, Random, spread};
+pub use slot::{News, Sent, Slot, Times};
 pub use work::Work;
 
 /// Bytes of a page; completion records of [`WorkQueue::records`] have one each.
