@@ -19,6 +19,7 @@
 
 mod buffers;
 mod device;
+pub mod load;
 mod memory;
 mod operands;
 mod operation;
@@ -33,6 +34,7 @@ mod slot;
 #[cfg(test)]
 mod stand_in;
 mod streams;
+pub mod sysfs;
 pub mod usdt;
 mod work;
 
@@ -73,6 +75,10 @@ pub enum Error {
     ForeignMemory { path: PathBuf },
     #[error("{operation}: {bytes} bytes at offset {offset} lie outside a span of {span} bytes")]
     OutOfSpan { operation: &'static str, offset: usize, bytes: usize, span: usize },
+    #[error("reading {}: {source}", .path.display())]
+    Sysfs { path: PathBuf, source: io::Error },
+    #[error("{operation}: {source}")]
+    System { operation: &'static str, source: io::Error },
     #[error("{operation}: {problem}")]
     Invalid { operation: &'static str, problem: String },
 }

@@ -154,6 +154,7 @@ impl Operation {
 /// One descriptor with its memory, and how it must end.
 #[derive(Clone, Debug)]
 pub struct Case {
+    operation: Operation,
     descriptor: Descriptor,
     /// As the operation finds it, from address 0 on.
     pub memory: Vec<u8>,
@@ -264,7 +265,7 @@ impl Case {
         let Layout(memory) = memory;
         let mut after = memory.clone();
         let expected = reference::execute(&mut after, 0, &d);
-        Self { descriptor: d, memory, outcome: Outcome::Dsa { expected, after } }
+        Self { operation, descriptor: d, memory, outcome: Outcome::Dsa { expected, after } }
     }
 
     fn iaa(operation: Operation, bytes: u32) -> Self {
@@ -310,7 +311,12 @@ impl Case {
                 Outcome::Stream { data, crc, compressed: compress }
             }
         };
-        Self { descriptor: d.with(operation.opcode(), read_aecs), memory: memory.0, outcome }
+        Self { operation, descriptor: d.with(operation.opcode(), read_aecs), memory: memory.0, outcome }
+    }
+
+    #[must_use]
+    pub const fn operation(&self) -> Operation {
+        self.operation
     }
 
     /// Its descriptor when memory begins at `base`, with flags of the submitter's.

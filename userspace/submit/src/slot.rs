@@ -328,6 +328,7 @@ impl Outstanding {
                 let (index, mut progress) = (*index, *progress);
                 let Some(code) = status_of(kit, self.record)? else { return Ok(None) };
                 let faults = Faults::of(element(kit, &self.ask, index)?.habit, kit.paging);
+                news.status = Some(code);
                 news.seen = faults;
                 news.hardware_error = code == status::HW_ERR1;
                 if news.hardware_error {
@@ -509,7 +510,7 @@ impl Outstanding {
             self.record = buffers.record(&self.ask, index)?;
             match kit.queue.completion(self.record)? {
                 None => {
-                    self.submit_again(kit, Work::new(*progress.descriptor(), self.record), faults, news)?
+                    self.submit_again(kit, Work::new(*progress.descriptor(), self.record), faults, news)?;
                 }
                 // It was executed in the batch, in part.
                 Some(_) if !self.part(kit, buffers, index, &mut progress, true, faults, news)? => continue,
