@@ -74,7 +74,8 @@ pub(crate) fn seen(record: u64, status: u8) {
     let _ = (record, status);
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
     use object::{
         Endianness, Object, ObjectSection, ObjectSegment, elf,

@@ -7,8 +7,6 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use dsascope_common::hw::completion::{STATUS_MASK, status};
-
 use super::{
     drive::{Clock, Lane},
     tally::{Counts, End, Tally, Trouble, TroubleKind},
@@ -179,8 +177,7 @@ impl QueueLane<'_> {
             return Ok(late.then(|| self.lose(place, clock, TroubleKind::TimedOut)));
         };
         let now_ns = clock.now_ns();
-        let code = news.status.map(|code| code & STATUS_MASK);
-        if matches!(code, Some(status::PAGE_FAULT_NOBOF | status::BATCH_PAGE_FAULT)) {
+        if news.again.is_some() || news.left_partial {
             place.first_fault_ns.get_or_insert(now_ns);
         }
         self.count(|counts| counts.saw(news.seen));
