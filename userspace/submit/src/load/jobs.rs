@@ -140,10 +140,17 @@ impl Jobs {
     }
 
     #[must_use]
+    pub fn has_fences(&self) -> bool {
+        self.elements().any(|element| element.fence)
+    }
+
+    #[must_use]
     pub fn has_records(&self, which: impl Fn(Habit) -> bool) -> bool {
-        let elements =
-            self.jobs.iter().filter_map(|job| job.batch.as_ref()).flat_map(|batch| &batch.elements);
-        elements.into_iter().any(|element| which(element.habit))
+        self.elements().any(|element| which(element.habit))
+    }
+
+    fn elements(&self) -> impl Iterator<Item = &Element> {
+        self.jobs.iter().filter_map(|job| job.batch.as_ref()).flat_map(|batch| &batch.elements)
     }
 }
 
