@@ -4,7 +4,7 @@
 //! handed to the device lives until the file is closed (the driver drains the WQ then) and is reached by volatile accesses only; a
 //! descriptor that names any other ([`operands`]) is not sent; so submission is safe. Also, pure and without handles: the arithmetic of going
 //! on after a partial completion ([`resume`], [`Progress`]), and what operations should have done ([`mod@reference`]).
-//! Refuses: configuration, waiting for a shared work queue that is full, and statistics.
+//! Above them a [`Slot`] sees one verified operation to its end, and [`load`] many. Refuses: configuration, terminals and signals.
 //!
 //! ```no_run
 //! use dsascope_common::hw::descriptor::opcode;

@@ -181,3 +181,101 @@ fn troubles(out: &mut String, report: &Report) {
 fn ns(value: u64) -> String {
     duration(value, "us")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use dsascope_submit::load::report::{Driver, LoadReport, QueueReport};
+    use dsascope_submit::load::{End, Ended, Outcome, Tally, Trouble};
+
+    use super::*;
+
+    fn outcome() -> Outcome {
+        let mut tally = Tally::new(2);
+        for number in 0..1000u64 {
+            let end = End {
+                job: (number % 2) as usize,
+                intended_ns: number * 1000,
+                measured: true,
+                sent_ns: Some(number * 1000 + 300),
+                first_fault_ns: (number % 100 == 0).then_some(number * 1000 + 900),
+                ended_ns: number * 1000 + 2000 + number * number / 100,
+                resumes: u32::from(number % 100 == 0),
+                ..End::default()
+            };
+            tally.end(&end);
+        }
+        let trouble = Trouble {
+            kind: TroubleKind::TimedOut,
+            thread: 1,
+            number: 17,
+            operation: "batch of memmove".into(),
+            record_address: 0x7f00_1234_5000,
+            what: "its completion record did not come within 5000 ms".into(),
+        };
+        tally.end(&End { trouble: Some(trouble), ..End::default() });
+        tally.counts = Counts {
+            started: 1001,
+            submissions: 1011,
+            resumed: 10,
+            faults: 20,
+            delivered: 15,
+            failed: 5,
+            never_started: 3,
+            ..tally.counts
+        };
+        let driver = Some(Driver { file: "file0".into(), cr_faults: 20, cr_fault_failures: 5 });
+        Outcome { ended: Ended::Asked, elapsed: Duration::from_millis(1500), tally, retries: 0, driver }
+    }
+
+    #[test]
+    fn a_report_as_text() {
+        let queue = QueueReport {
+            name: "wq0.1".into(),
+            device: "dsa".into(),
+            mode: "shared".into(),
+            size: 16,
+            submission: "enqcmd".into(),
+            page_requests: false,
+            block_on_fault: false,
+        };
+        let load = LoadReport {
+            threads: 2,
+            depth: 8,
+            rate_per_s: Some(1000.0),
+            poisson: true,
+            ramp_ns: 0,
+            warm_up_ns: 0,
+            duration_ns: None,
+            count: None,
+            timeout_ns: 5_000_000_000,
+            poll_ns: 0,
+            seed: 1,
+            operations: vec!["noop".into(), "batch of memmove".into()],
+            verified: true,
+            packed: false,
+        };
+        insta::assert_snapshot!(report(&Report::new("0", queue, load, &outcome())));
+    }
+
+    #[test]
+    fn progress_is_one_line_and_goes() {
+        let outcome = outcome();
+        let (interval, counts) = (&outcome.tally, &outcome.tally.counts);
+        let snapshot =
+            Snapshot { from: Duration::from_secs(3), to: Duration::from_secs(4), interval, counts };
+        assert_eq!(
+            progress(&snapshot),
+            "4 s: 1000 ended, 1.00k/s, p50 4.49us p99 11.8us, 20 CR faults, 1 in trouble"
+        );
+        let mut out = Vec::new();
+        let mut shown = Progress::new(true);
+        shown.show(&snapshot, &mut out);
+        shown.end(&mut out);
+        assert!(out.ends_with(b"\r\x1b[K"));
+        let mut quiet = Vec::new();
+        Progress::new(false).show(&snapshot, &mut quiet);
+        assert_eq!(quiet, b"");
+    }
+}
