@@ -83,6 +83,9 @@ pub(super) fn report(report: &Report) -> String {
         format_args!("\n{} of {} ended in {seconds:.3} s, {per_s}/s{ended}", counts.ended, counts.started),
     );
     counted(&mut out, counts);
+    if report.retries > 0 {
+        line(&mut out, format_args!("  the work queue was full {} times", report.retries));
+    }
     if let Some(driver) = &report.driver {
         let agrees = match report.driver_agrees {
             Some(true) => "as must be",
