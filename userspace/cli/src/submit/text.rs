@@ -82,7 +82,7 @@ pub(super) fn report(report: &Report) -> String {
         &mut out,
         format_args!("\n{} of {} ended in {seconds:.3} s, {per_s}/s{ended}", counts.ended, counts.started),
     );
-    counted(&mut out, counts);
+    counted(&mut out, counts, load.packed);
     if report.retries > 0 {
         line(&mut out, format_args!("  the work queue was full {} times", report.retries));
     }
@@ -108,8 +108,11 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     let _ = writeln!(out, "{text}");
 }
 
-fn counted(out: &mut String, counts: &Counts) {
-    let faults = format!("{} ({} delivered, {} failed)", counts.faults, counts.delivered, counts.failed);
+fn counted(out: &mut String, counts: &Counts, packed: bool) {
+    let Counts { faults, delivered, failed, .. } = counts;
+    // Neighbours bring each other's page.
+    let most = if packed { "at most " } else { "" };
+    let faults = format!("{most}{faults} ({delivered} delivered, {failed} failed)");
     line(out, format_args!("  submissions: {}, {} of them resumed", counts.submissions, counts.resumed));
     line(out, format_args!("  CR faults: {faults}"));
     for (count, what) in [

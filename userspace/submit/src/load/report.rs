@@ -144,11 +144,17 @@ pub struct Driver {
 
 impl Driver {
     /// The driver counts behind the delivery: waits for what is to be expected, but not for ever.
-    pub(super) fn of(file: &OpenFile, counts: &Counts, timeout_ns: u64) -> Result<Self, Error> {
+    /// `certain`: that is known.
+    pub(super) fn of(
+        file: &OpenFile,
+        counts: &Counts,
+        certain: bool,
+        timeout_ns: u64,
+    ) -> Result<Self, Error> {
         let begun = Instant::now();
         loop {
             let (cr_faults, cr_fault_failures) = (file.faults()?, file.failures()?);
-            let late = begun.elapsed() >= Duration::from_nanos(timeout_ns) || counts.timed_out > 0;
+            let late = begun.elapsed() >= Duration::from_nanos(timeout_ns) || !certain;
             if cr_faults >= counts.faults && cr_fault_failures >= counts.failed || late {
                 return Ok(Self { file: file.name(), cr_faults, cr_fault_failures });
             }

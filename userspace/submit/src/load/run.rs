@@ -18,7 +18,7 @@ use super::{
     schedule::{Plan, Schedule},
     tally::{Counts, Tally},
 };
-use crate::{Error, Habit, Kit, Random, Slot, sysfs::OpenFile};
+use crate::{Error, Habit, Kit, Packing, Random, Slot, sysfs::OpenFile};
 
 #[derive(Clone, Debug)]
 pub struct Load {
@@ -142,7 +142,9 @@ pub fn run(
         all.absorb(&mut lock(tally));
     }
     let elapsed = clock.0.elapsed();
-    let driver = file.map(|file| Driver::of(file, &all.counts, load.limits.timeout_ns)).transpose()?;
+    let certain = all.counts.timed_out == 0 && kit.packing == Packing::Pages;
+    let counted = |file| Driver::of(file, &all.counts, certain, load.limits.timeout_ns);
+    let driver = file.map(counted).transpose()?;
     let lost = all.counts.timed_out + all.counts.not_accepted;
     let ended = match () {
         () if stop.load(Ordering::Relaxed) => Ended::Asked,
