@@ -80,8 +80,9 @@ pub struct OwnFiles {
 pub struct GuestArgs {
     #[command(flatten)]
     pub machine: MachineArgs,
-    /// A scenario to run; may be given several times, all run in one boot
-    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    /// A scenario to run; may be given several times, all run in one boot. With a command, one: its work queues and processes are there
+    /// while the command runs
+    #[arg(long, value_name = "FILE")]
     pub scenario: Vec<PathBuf>,
     /// A random valid scenario made from this number; may be given several times
     #[arg(long, value_name = "N", conflicts_with = "command")]
