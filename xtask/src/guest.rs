@@ -156,12 +156,35 @@ fn file_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::binaries::workspace;
 
     #[test]
     fn names_from_the_guest_stay_in_their_directory() {
         assert_eq!(file_name("processes.json"), "processes.json");
         assert_eq!(file_name("../../etc/x"), ".._.._etc_x");
         assert_eq!(file_name(".."), "unnamed");
+    }
+
+    #[test]
+    fn one_scenario_goes_beside_a_command() {
+        use clap::Parser;
+        let parse = |words: &[&str]| {
+            let words = ["cargo xtask", "guest"].iter().chain(words);
+            match crate::cli::Cli::try_parse_from(words).unwrap().command {
+                crate::cli::Command::Guest(arguments) => arguments,
+                other => panic!("{other:?}"),
+            }
+        };
+        let quiet = workspace().join("xtask/quiet.toml");
+        assert!(from_file(&quiet).unwrap().processes.is_empty());
+        let quiet = quiet.to_str().unwrap();
+        let alone = parse(&["--scenario", quiet]);
+        assert_eq!(beside(&alone).unwrap(), None);
+        let with = parse(&["--scenario", quiet, "--", "dsascope", "doctor"]);
+        assert_eq!(beside(&with).unwrap(), Some(Path::new(quiet)));
+        let two = parse(&["--scenario", quiet, "--scenario", quiet, "--", "dsascope"]);
+        assert!(beside(&two).is_err());
+        assert_eq!(beside(&parse(&["--", "dsascope"])).unwrap(), None);
     }
 
     #[test]
