@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn scenarios_and_seeds_add_up_and_exclude_a_command() {
+    fn scenarios_and_seeds_add_up_and_no_seed_goes_with_a_command() {
         let arguments = guest("xtask guest --scenario a --seed 1 --seed 2 --scenario b").unwrap();
         assert_eq!((arguments.scenario.len(), arguments.seed.len()), (2, 2));
         assert!(guest("xtask guest --seed 1 -- ls").is_err());
