@@ -80,8 +80,9 @@ pub struct OwnFiles {
 pub struct GuestArgs {
     #[command(flatten)]
     pub machine: MachineArgs,
-    /// A scenario to run; may be given several times, all run in one boot
-    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    /// A scenario to run; may be given several times, all run in one boot. With a command, one: its work queues and processes are there
+    /// while the command runs
+    #[arg(long, value_name = "FILE")]
     pub scenario: Vec<PathBuf>,
     /// A random valid scenario made from this number; may be given several times
     #[arg(long, value_name = "N", conflicts_with = "command")]
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn scenarios_and_seeds_add_up_and_exclude_a_command() {
+    fn scenarios_and_seeds_add_up_and_no_seed_goes_with_a_command() {
         let arguments = guest("xtask guest --scenario a --seed 1 --seed 2 --scenario b").unwrap();
         assert_eq!((arguments.scenario.len(), arguments.seed.len()), (2, 2));
         assert!(guest("xtask guest --seed 1 -- ls").is_err());

@@ -11,22 +11,25 @@ use anyhow::{Context, Result, anyhow, bail};
 use dsascope_guest::scenario::{DeviceKind, Scenario, random};
 
 use crate::accel_config;
-use crate::binaries::TRACER;
+use crate::binaries::{AGENT, TRACER};
 use crate::cache::Cache;
 use crate::cli::GuestArgs;
 use crate::progress::say;
+use crate::rootfs::Extra;
 use crate::session::{Command, Guest, Outcome, Stream};
 use crate::terminal;
 
 /// Runs it; the exit code is the command's, or 1 when a scenario could not be run.
 pub fn run(arguments: &GuestArgs) -> Result<u8> {
     let scenarios = load(arguments)?;
+    let beside = beside(arguments)?;
     let mut settings = arguments.machine.settings();
     settings.out.clone_from(&arguments.out);
     settings.files.clone_from(&arguments.files);
     if arguments.accel_config {
         settings.files.extend(accel_config::files(&Cache::open()?)?);
     }
+    settings.files.extend(beside.map(|file| Extra { host: file.to_owned(), guest: BESIDE.to_owned() }));
     settings.devices = devices(&scenarios)?;
     settings.emulation = arguments.emulation || scenarios.iter().any(Scenario::needs_emulation);
     let mut guest = Guest::boot(&settings)?;
@@ -36,9 +39,12 @@ pub fn run(arguments: &GuestArgs) -> Result<u8> {
         guest.timings.prepare.as_secs_f64(),
         guest.timings.boot.as_secs_f64()
     ));
-    let code = if scenarios.is_empty() {
+    let code = if scenarios.is_empty() || beside.is_some() {
         let doctor = || vec![TRACER.to_owned(), "doctor".to_owned()];
-        let argv = if arguments.command.is_empty() { doctor() } else { arguments.command.clone() };
+        let mut argv = if arguments.command.is_empty() { doctor() } else { arguments.command.clone() };
+        if beside.is_some() {
+            argv.splice(0..0, [AGENT, "demo", BESIDE, "--"].map(ToOwned::to_owned));
+        }
         command(&mut guest, argv, arguments.timeout.map(Duration::from_secs))?
     } else {
         let mut code = 0;
@@ -55,6 +61,19 @@ pub fn run(arguments: &GuestArgs) -> Result<u8> {
     };
     guest.shutdown(arguments.truth.as_deref())?;
     Ok(code)
+}
+
+/// A command's scenario in the guest.
+const BESIDE: &str = "/beside.toml";
+
+/// The scenario whose work queues and processes are there while a command runs.
+fn beside(arguments: &GuestArgs) -> Result<Option<&Path>> {
+    match arguments.scenario.as_slice() {
+        _ if arguments.command.is_empty() => Ok(None),
+        [] => Ok(None),
+        [one] => Ok(Some(one)),
+        _ => bail!("one scenario goes beside a command, not several"),
+    }
 }
 
 /// Runs a command in the guest on our terminal, or on our pipes when there is none.
@@ -137,12 +156,35 @@ fn file_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::binaries::workspace;
 
     #[test]
     fn names_from_the_guest_stay_in_their_directory() {
         assert_eq!(file_name("processes.json"), "processes.json");
         assert_eq!(file_name("../../etc/x"), ".._.._etc_x");
         assert_eq!(file_name(".."), "unnamed");
+    }
+
+    #[test]
+    fn one_scenario_goes_beside_a_command() {
+        use clap::Parser;
+        let parse = |words: &[&str]| {
+            let words = ["cargo xtask", "guest"].iter().chain(words);
+            match crate::cli::Cli::try_parse_from(words).unwrap().command {
+                crate::cli::Command::Guest(arguments) => arguments,
+                other => panic!("{other:?}"),
+            }
+        };
+        let quiet = workspace().join("xtask/quiet.toml");
+        assert!(from_file(&quiet).unwrap().processes.is_empty());
+        let quiet = quiet.to_str().unwrap();
+        let alone = parse(&["--scenario", quiet]);
+        assert_eq!(beside(&alone).unwrap(), None);
+        let with = parse(&["--scenario", quiet, "--", "dsascope", "doctor"]);
+        assert_eq!(beside(&with).unwrap(), Some(Path::new(quiet)));
+        let two = parse(&["--scenario", quiet, "--scenario", quiet, "--", "dsascope"]);
+        assert!(beside(&two).is_err());
+        assert_eq!(beside(&parse(&["--", "dsascope"])).unwrap(), None);
     }
 
     #[test]

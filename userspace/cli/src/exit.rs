@@ -22,10 +22,13 @@ pub(crate) enum Code {
     BadInput = 11,
     NotComparable = 12,
     Regression = 13,
+    Mismatch = 14,
+    TimedOut = 15,
+    Partial = 16,
 }
 
 impl Code {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Ok,
         Self::Failure,
         Self::Usage,
@@ -40,6 +43,9 @@ impl Code {
         Self::BadInput,
         Self::NotComparable,
         Self::Regression,
+        Self::Mismatch,
+        Self::TimedOut,
+        Self::Partial,
     ];
 
     pub(crate) fn meaning(self) -> &'static str {
@@ -62,6 +68,11 @@ impl Code {
             Self::BadInput => "decode, diff, --from: some of the input could not be read; the rest was",
             Self::NotComparable => "diff: the two runs did not observe the same",
             Self::Regression => "diff: a condition of --fail-if holds, or cannot be told",
+            Self::Mismatch => {
+                "submit: a descriptor did something else than it must, or the driver counted other faults"
+            }
+            Self::TimedOut => "submit: a completion record never came, or the work queue stayed full",
+            Self::Partial => "submit: a partial completion was left so",
         }
     }
 

@@ -127,6 +127,14 @@ Examples:
   dsascope diff base.dsc new.dsc --fail-if 'copy.p99 > 1.2x' --fail-if 'failures > 0'")]
     Diff(Diff),
 
+    /// Submit verified descriptors to a work queue, with faults on purpose
+    ///
+    /// A load of any operations: closed loop, or open loop at a rate, measured from when each should have started. Completion records, operands
+    /// and lists may be absent or worse; partial completions are resumed, and every result is compared with the reference. docs/submit.md has
+    /// the details.
+    #[command(after_help = crate::submit::flags::EXAMPLES)]
+    Submit(Box<crate::submit::flags::Submit>),
+
     /// Answer Prometheus: all figures at /metrics, and whether they can be trusted at /healthz
     ///
     /// On this host alone, unless TLS and a token are given. Text, OpenMetrics, and protobuf with native histograms, as the scraper asks for;

@@ -24,6 +24,7 @@ mod serve;
 mod signals;
 mod source;
 mod stat;
+mod submit;
 mod terminal;
 mod text;
 mod trace;
@@ -112,6 +113,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Diff(flags) => diff::run(&flags)?,
         Command::Serve(flags) => serve(&flags)?,
         Command::Record(flags) => return record(&flags),
+        Command::Submit(flags) => submit::run(&flags)?,
         Command::Doctor(flags) => doctor(flags.json)?,
         Command::Decode(flags) => decode::run(&flags)?,
         Command::Completions { shell } => {

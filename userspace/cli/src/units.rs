@@ -23,6 +23,15 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses `<number><us|ms|s|m|h>`; nothing (`0`) is nothing.
+pub(crate) fn fine_duration(text: &str) -> Result<Duration, String> {
+    match split(text)? {
+        (0, _) => Ok(Duration::ZERO),
+        (number, "us") => Ok(Duration::from_micros(number)),
+        _ => duration(text),
+    }
+}
+
 /// Parses `<number>[KiB|MiB|GiB]` (also K, M, G; always powers of 1024) into bytes.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let (number, unit) = split(text)?;
@@ -93,6 +102,14 @@ mod tests {
         {
             assert!(duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn fine_durations() {
+        assert_eq!(fine_duration("50us"), Ok(Duration::from_micros(50)));
+        assert_eq!(fine_duration("0"), Ok(Duration::ZERO));
+        assert_eq!(fine_duration("2ms"), Ok(Duration::from_millis(2)));
+        assert!(fine_duration("2ns").is_err());
     }
 
     #[test]

@@ -23,6 +23,7 @@ fn help_texts() {
         "report",
         "diff",
         "serve",
+        "submit",
         "doctor",
         "decode",
         "completions",

@@ -4,7 +4,7 @@
 //! handed to the device lives until the file is closed (the driver drains the WQ then) and is reached by volatile accesses only; a
 //! descriptor that names any other ([`operands`]) is not sent; so submission is safe. Also, pure and without handles: the arithmetic of going
 //! on after a partial completion ([`resume`], [`Progress`]), and what operations should have done ([`mod@reference`]).
-//! Refuses: configuration, waiting for a shared work queue that is full, and statistics.
+//! Above them a [`Slot`] sees one verified operation to its end, and [`load`] many. Refuses: configuration, terminals and signals.
 //!
 //! ```no_run
 //! use dsascope_common::hw::descriptor::opcode;
@@ -17,22 +17,40 @@
 //! # Ok(()) }
 //! ```
 
+mod buffers;
+mod device;
+pub mod load;
 mod memory;
 mod operands;
+mod operation;
+mod plan;
 mod portal;
 mod progress;
 mod queue;
 pub mod reference;
 mod resume;
+mod shares;
+mod slot;
+#[cfg(test)]
+mod stand_in;
+mod streams;
+pub mod sysfs;
+pub mod usdt;
 mod work;
 
 use std::{io, path::PathBuf};
 
+pub use buffers::{Ask, Job, Kit, Pages};
+pub use device::DeviceKind;
 pub use operands::{Access, Operand, operands};
+pub use operation::{Case, MAX_TRANSFER_BYTES, Operation};
+pub use plan::{BatchPlan, BatchRecord, Element, Ending, Faults, Habit, Paging, Play, Played};
 pub use portal::Submission;
 pub use progress::{DeltaPart, Progress, Step};
-pub use queue::{Batch, Presence, Record, Span, WorkQueue};
+pub use queue::{Batch, Packing, Presence, Record, Span, WorkQueue};
 pub use resume::{last_of_batch, rebase_delta, resume, resume_iax};
+pub use shares::{Mix, Random, spread};
+pub use slot::{News, Sent, Slot, Times};
 pub use work::Work;
 
 /// Bytes of a page; completion records of [`WorkQueue::records`] have one each.
@@ -57,6 +75,10 @@ pub enum Error {
     ForeignMemory { path: PathBuf },
     #[error("{operation}: {bytes} bytes at offset {offset} lie outside a span of {span} bytes")]
     OutOfSpan { operation: &'static str, offset: usize, bytes: usize, span: usize },
+    #[error("reading {}: {source}", .path.display())]
+    Sysfs { path: PathBuf, source: io::Error },
+    #[error("{operation}: {source}")]
+    System { operation: &'static str, source: io::Error },
     #[error("{operation}: {problem}")]
     Invalid { operation: &'static str, problem: String },
 }

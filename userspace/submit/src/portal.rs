@@ -15,6 +15,7 @@ use zerocopy::transmute;
 use crate::{
     PAGE,
     memory::{Mapping, store_u64},
+    usdt,
 };
 
 /// How a descriptor reaches a work queue.
@@ -28,6 +29,16 @@ pub enum Submission {
     Enqcmd { attempts: u32 },
     /// To either, by write(2): the driver submits. Needs no mapped portal, and with it no CAP_SYS_RAWIO.
     Write,
+}
+
+/// The same to dsascope's probes: see [`crate::usdt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum How {
+    Movdir64b = 0,
+    Enqcmd = 1,
+    PlainStores = 2,
+    Write = 3,
 }
 
 /// The testbed's emulation; CPUID does not tell of it.
@@ -89,6 +100,7 @@ impl Portal {
     /// has MOVDIR64B.
     pub(crate) unsafe fn store(&self, descriptor: &Descriptor, wide: bool) {
         self.in_a_slot(|slot| {
+            usdt::submit(descriptor, slot, if wide { How::Movdir64b } else { How::PlainStores });
             if wide {
                 // SAFETY: the slot is 64 bytes inside the mapped page, 64-byte aligned; the caller's promise.
                 unsafe { instructions::movdir64b(slot, descriptor) };
@@ -107,8 +119,11 @@ impl Portal {
     /// # Safety
     /// As of [`Portal::store`]; the CPU has ENQCMD.
     pub(crate) unsafe fn enqueue(&self, descriptor: &Descriptor) -> bool {
-        // SAFETY: the slot is 64 bytes inside the mapped page, 64-byte aligned; the caller's promise.
-        self.in_a_slot(|slot| unsafe { instructions::enqcmd(slot, descriptor) })
+        self.in_a_slot(|slot| {
+            usdt::submit(descriptor, slot, How::Enqcmd);
+            // SAFETY: the slot is 64 bytes inside the mapped page, 64-byte aligned; the caller's promise.
+            unsafe { instructions::enqcmd(slot, descriptor) }
+        })
     }
 
     fn in_a_slot<T>(&self, send: impl FnOnce(u64) -> T) -> T {

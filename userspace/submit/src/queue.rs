@@ -23,7 +23,8 @@ use crate::{
     Error, Operand, PAGE, Submission, Work,
     memory::{self, Mapping, Memory, Use},
     operands::operands,
-    portal::Portal,
+    portal::{How, Portal},
+    usdt,
 };
 
 /// What the device and the driver find at an address.
@@ -68,15 +69,29 @@ impl Span {
     }
 }
 
-/// A completion record with a page of its own.
+/// A completion record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record {
     pub(crate) queue: u64,
     /// Where the device and the driver write.
     pub(crate) address: u64,
-    /// The same page at a second address, through which it is looked at without touching the first.
+    /// The same memory at a second address, through which it is looked at without touching the first.
     pub(crate) watch: Option<u64>,
     pub(crate) presence: Presence,
+}
+
+/// How completion records lie to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Packing {
+    /// Each in a page of its own, from its start.
+    #[default]
+    Pages,
+    /// One behind the other, [`Packing::STRIDE_BYTES`] apart: those that are made together share pages, and are absent together.
+    Packed,
+}
+
+impl Packing {
+    pub const STRIDE_BYTES: usize = completion::IAX_BYTES;
 }
 
 impl Record {
@@ -121,8 +136,7 @@ static NEXT_QUEUE: AtomicU64 = AtomicU64::new(1);
 /// Fields are dropped in this order: the portal and the file first, whereupon the driver drains the WQ; then the memory.
 #[derive(Debug)]
 pub struct WorkQueue {
-    /// None where the driver submits.
-    portal: Option<Portal>,
+    way: Way,
     file: File,
     memory: RwLock<Memory>,
     path: PathBuf,
@@ -130,6 +144,15 @@ pub struct WorkQueue {
     retries: AtomicU64,
     /// Names this object in handles.
     id: u64,
+}
+
+#[derive(Debug)]
+enum Way {
+    Portal(Portal),
+    /// By write(2).
+    Driver,
+    #[cfg(test)]
+    StandIn(std::sync::Arc<crate::stand_in::StandIn>),
 }
 
 impl WorkQueue {
@@ -148,22 +171,34 @@ impl WorkQueue {
             .write(true)
             .open(path)
             .map_err(|source| Error::Open { path: path.into(), source })?;
-        let portal = match submission {
-            Submission::Write => None,
+        let way = match submission {
+            Submission::Write => Way::Driver,
             _ => {
                 let portal = Portal::map(&file);
-                Some(portal.map_err(|source| Error::MapPortal { path: path.into(), source })?)
+                Way::Portal(portal.map_err(|source| Error::MapPortal { path: path.into(), source })?)
             }
         };
-        Ok(Self {
-            portal,
+        Ok(Self::new(way, file, path, submission))
+    }
+
+    fn new(way: Way, file: File, path: &Path, submission: Submission) -> Self {
+        Self {
+            way,
             file,
             memory: RwLock::default(),
             path: path.into(),
             submission,
             retries: AtomicU64::new(0),
             id: NEXT_QUEUE.fetch_add(1, Ordering::Relaxed),
-        })
+        }
+    }
+
+    /// One whose descriptors go to the stand-in of this crate's tests.
+    #[cfg(test)]
+    pub(crate) fn standing_in(device: std::sync::Arc<crate::stand_in::StandIn>) -> Self {
+        let path = Path::new("/dev/null");
+        let file = File::open(path).expect("it is there");
+        Self::new(Way::StandIn(device), file, path, Submission::PlainStores)
     }
 
     #[must_use]
@@ -188,15 +223,26 @@ impl WorkQueue {
 
     /// `count` completion records, each in a page of its own, or in two.
     pub fn records(&self, presence: Presence, count: usize) -> Result<Vec<Record>, Error> {
+        self.packed_records(presence, Packing::Pages, count)
+    }
+
+    /// `count` completion records; those in two pages are never packed.
+    pub fn packed_records(
+        &self,
+        presence: Presence,
+        packing: Packing,
+        count: usize,
+    ) -> Result<Vec<Record>, Error> {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let (pages, offset) = match presence {
-            Presence::Straddling => (2, PAGE as u64 - STRADDLING_BYTES),
-            _ => (1, 0),
+        let (stride, offset) = match (presence, packing) {
+            (Presence::Straddling, _) => (2 * PAGE, PAGE as u64 - STRADDLING_BYTES),
+            (_, Packing::Pages) => (PAGE, 0),
+            (_, Packing::Packed) => (Packing::STRIDE_BYTES, 0),
         };
-        let (first, watch) = self.map(presence, count * pages * PAGE)?;
-        let offsets = (0..count).map(|index| (index * pages * PAGE) as u64 + offset);
+        let (first, watch) = self.map(presence, (count * stride).next_multiple_of(PAGE))?;
+        let offsets = (0..count).map(|index| (index * stride) as u64 + offset);
         let record = |offset| Record {
             queue: self.id,
             address: first + offset,
@@ -287,8 +333,8 @@ impl WorkQueue {
             }
         }
         if record.presence == Presence::Absent {
-            // SAFETY: a page of a shared mapping of a memory file.
-            unsafe { memory::forget_pages(record.address, PAGE)? };
+            // SAFETY: a page of a shared mapping of a memory file; packed records lie within pages.
+            unsafe { memory::forget_pages(record.address / PAGE as u64 * PAGE as u64, PAGE)? };
         }
         Ok(())
     }
@@ -308,14 +354,26 @@ impl WorkQueue {
         unsafe { memory::forget_pages(span.address + offset as u64, bytes) }
     }
 
-    /// Makes a batch's list ready for its next use: the pages that are to be absent are.
-    pub fn arm_batch(&self, batch: &Batch) -> Result<(), Error> {
+    /// Makes a batch's list ready for its next use: the pages behind its border, when it has one, are there or not.
+    pub fn arm_batch(&self, batch: &Batch, absent: bool) -> Result<(), Error> {
         self.own(batch.queue)?;
         match batch.absent {
             // SAFETY: pages of a shared mapping of a memory file.
-            Some((address, bytes)) => unsafe { memory::forget_pages(address, bytes) },
+            Some((address, bytes)) if absent => unsafe { memory::forget_pages(address, bytes) },
+            Some((address, bytes)) => {
+                for page in (address..address + bytes as u64).step_by(PAGE) {
+                    // SAFETY: mapped writable as long as this queue is open.
+                    unsafe { memory::bring_page(page) };
+                }
+                Ok(())
+            }
             None => Ok(()),
         }
+    }
+
+    /// Makes all pages of a span present.
+    pub fn bring_all(&self, span: Span) -> Result<(), Error> {
+        (0..span.bytes).step_by(PAGE).try_for_each(|offset| self.bring(span.address + offset as u64))
     }
 
     /// Makes the page of an operand or a list present, so that a partial completion can be resumed.
@@ -342,8 +400,8 @@ impl WorkQueue {
     pub fn submit(&self, work: &Work) -> Result<(), Error> {
         self.check(work)?;
         let descriptor = work.bytes();
-        let accepted = match (&self.portal, self.submission) {
-            (Some(portal), Submission::Enqcmd { attempts }) => (0..attempts.max(1)).any(|_| {
+        let accepted = match (&self.way, self.submission) {
+            (Way::Portal(portal), Submission::Enqcmd { attempts }) => (0..attempts.max(1)).any(|_| {
                 // SAFETY: every address was checked to be memory of this queue or a handle's; all that lives until it is closed, lists
                 // of batches hold what was checked when they were made, and holes are never mapped. That the CPU has the instruction
                 // was checked when the queue was opened.
@@ -351,18 +409,25 @@ impl WorkQueue {
                 self.retries.fetch_add(u64::from(!accepted), Ordering::Relaxed);
                 accepted
             }),
-            (Some(portal), how) => {
+            (Way::Portal(portal), how) => {
                 // SAFETY: as above.
                 unsafe { portal.store(&descriptor, how == Submission::Movdir64b) };
                 true
             }
-            (None, _) => self.submit_by_write(&descriptor)?,
+            (Way::Driver, _) => self.submit_by_write(&descriptor)?,
+            #[cfg(test)]
+            (Way::StandIn(device), _) => {
+                let accepted = device.take(&descriptor);
+                self.retries.fetch_add(u64::from(!accepted), Ordering::Relaxed);
+                accepted
+            }
         };
         if accepted { Ok(()) } else { Err(Error::Full { path: self.path.clone() }) }
     }
 
     /// By the driver; false: it found the WQ full as often as it tries.
     fn submit_by_write(&self, descriptor: &Descriptor) -> Result<bool, Error> {
+        usdt::submit(descriptor, 0, How::Write);
         match (&self.file).write(descriptor.as_bytes()) {
             Ok(bytes) if bytes == size_of::<Descriptor>() => Ok(true),
             Ok(bytes) => {
@@ -392,11 +457,13 @@ impl WorkQueue {
         self.own(record.queue)?;
         let Some(watch) = record.watch else { return Ok(None) };
         // SAFETY: the watching page is mapped as long as this queue is open.
-        if unsafe { memory::load_u8(watch) } == 0 {
+        let status = unsafe { memory::load_u8(watch) };
+        if status == 0 {
             return Ok(None);
         }
         // The status is written last, so what follows it in program order is complete.
         fence(Ordering::Acquire);
+        usdt::seen(record.address, status);
         let mut words = [0; RECORD_WORDS as usize];
         for (word, value) in (0..).zip(&mut words) {
             // SAFETY: as above.

@@ -3,21 +3,19 @@
 //! Owns: the format ([`Scenario::parse`], validated once), what a scenario promises ([`plan`]) and random ones ([`random`]).
 //! Refuses: doing anything.
 
-mod operation;
 pub mod plan;
 mod random;
-mod streams;
 mod validate;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use operation::{Case, Operation};
+pub use dsascope_submit::{Case, DeviceKind, Habit, MAX_TRANSFER_BYTES, Operation, Pages};
 pub use random::random;
 pub use validate::{
-    ENGINES, GROUPS, MAX_BATCH_DESCRIPTORS, MAX_BATCH_IDENTIFIERS, MAX_TRANSFER_BYTES, ScenarioError,
-    TOTAL_WQ_ENTRIES, WORK_QUEUES,
+    ENGINES, GROUPS, MAX_BATCH_DESCRIPTORS, MAX_BATCH_IDENTIFIERS, ScenarioError, TOTAL_WQ_ENTRIES,
+    WORK_QUEUES,
 };
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,25 +56,6 @@ pub struct Tracer {
 impl Tracer {
     fn is_default(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeviceKind {
-    Dsa,
-    /// Named iax by the driver.
-    Iaa,
-}
-
-impl DeviceKind {
-    /// What the driver's names of such devices begin with.
-    #[must_use]
-    pub const fn prefix(self) -> &'static str {
-        match self {
-            Self::Dsa => "dsa",
-            Self::Iaa => "iax",
-        }
     }
 }
 
@@ -195,22 +174,6 @@ pub enum Exit {
     Halted,
 }
 
-/// Where the pages of operands are when a descriptor is submitted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pages {
-    #[default]
-    Resident,
-    /// Not in the page table. Without block on fault each page ends the operation with a partial completion, which is resumed.
-    Absent,
-}
-
-impl Pages {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
 /// The batches of a process whose operation is `batch`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -277,9 +240,9 @@ pub struct Process {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub batch: Option<Batch>,
     /// Of what the operation reads, and of what it writes.
-    #[serde(default, skip_serializing_if = "Pages::is_default")]
+    #[serde(default, skip_serializing_if = "is_resident")]
     pub source: Pages,
-    #[serde(default, skip_serializing_if = "Pages::is_default")]
+    #[serde(default, skip_serializing_if = "is_resident")]
     pub destination: Pages,
     /// After so many descriptors a drain is submitted, with a resident record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -361,6 +324,10 @@ const fn yes() -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 const fn is_yes(value: &bool) -> bool {
     *value
+}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_resident(pages: &Pages) -> bool {
+    matches!(pages, Pages::Resident)
 }
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 const fn is_zero(value: &u16) -> bool {

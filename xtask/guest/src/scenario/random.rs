@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 
 use dsascope_submit::Access;
 
-use super::plan::Habit;
 use super::{
-    Batch, Device, DeviceKind, Exit, Group, Inject, MAX_BATCH_IDENTIFIERS, Mode, Operation, Pages, Process,
-    Scenario, Shares, Submission, Tracer, WorkQueue,
+    Batch, Device, DeviceKind, Exit, Group, Habit, Inject, MAX_BATCH_IDENTIFIERS, Mode, Operation, Pages,
+    Process, Scenario, Shares, Submission, Tracer, WorkQueue,
 };
 
 /// Of so many seeds one has shared WQs and every way to submit, for which its guest emulates instructions.

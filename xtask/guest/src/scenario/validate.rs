@@ -5,9 +5,8 @@
 use std::collections::BTreeSet;
 
 use dsascope_common::hw::regs::evlstatus;
-use dsascope_submit::Access;
+use dsascope_submit::{Access, Habit};
 
-use super::plan::Habit;
 use super::{
     Batch, Device, DeviceKind, Exit, Inject, Mode, Operation, Pages, Process, Scenario, Submission, WorkQueue,
 };
@@ -19,7 +18,6 @@ pub const ENGINES: u8 = 4;
 pub const TOTAL_WQ_ENTRIES: u32 = 128;
 /// What every WQ is configured with.
 pub const MAX_BATCH_DESCRIPTORS: u16 = 32;
-pub const MAX_TRANSFER_BYTES: u32 = 2 << 20;
 /// What an event-log entry has room for.
 pub const MAX_BATCH_IDENTIFIERS: u16 = 256;
 /// A command name has 16 bytes with its zero.

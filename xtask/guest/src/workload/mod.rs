@@ -2,9 +2,7 @@
 //!
 //! Owns: the talk with the run (see [`Order`] and [`Results`]) and the rounds. Refuses: knowing of other processes.
 
-mod buffers;
 mod files;
-mod slot;
 mod submitter;
 
 use std::{
@@ -101,11 +99,11 @@ fn work(order: &Order, results: &mut Results) -> anyhow::Result<()> {
     prctl::set_name(&name).context("naming this process")?;
     // Sleeps between two looks at a record end when asked, not 50 µs later.
     prctl::set_timerslack(1).context("setting the timer slack")?;
-    let cases = process.cases();
+    let jobs = process.jobs();
     for round in 0..process.repeat {
         let queue = WorkQueue::open_for(&order.node, way(order.submission))?;
         let file = OpenFile::of_this_thread(order.kind, &order.name)?;
-        let submitter = Round::prepare(&queue, &file, order, &cases)?;
+        let submitter = Round::prepare(&queue, &file, order, &jobs)?;
         if round == 0 {
             say(READY)?;
             let line = hear()?;
@@ -143,13 +141,22 @@ const fn way(submission: scenario::Submission) -> Submission {
 
 /// Submits, to a shared WQ that is full again and again, as others take its entries too.
 fn offer(queue: &WorkQueue, work: &Work) -> Result<(), Error> {
+    until_accepted(|| match queue.submit(work) {
+        Err(Error::Full { .. }) => Ok(false),
+        result => result.map(|()| true),
+    })
+}
+
+fn until_accepted(mut offer: impl FnMut() -> Result<bool, Error>) -> Result<(), Error> {
     let begin = Instant::now();
-    loop {
-        match queue.submit(work) {
-            Err(Error::Full { .. }) if begin.elapsed() < PATIENCE => thread::sleep(PAUSE),
-            result => return result,
+    while !offer()? {
+        if begin.elapsed() >= PATIENCE {
+            let problem = format!("the WQ was full for {PATIENCE:?}");
+            return Err(Error::Invalid { operation: "submitting", problem });
         }
+        thread::sleep(PAUSE);
     }
+    Ok(())
 }
 
 /// A line of the run; an error when it has gone.

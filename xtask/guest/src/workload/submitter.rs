@@ -16,17 +16,13 @@ use anyhow::anyhow;
 use dsascope_common::hw::{completion::status, descriptor::opcode};
 use dsascope_guest::{
     report::ProcessReport,
-    scenario::{Case, Exit, Process, plan::Faults, plan::Habit},
+    scenario::{Exit, Process},
 };
-use dsascope_submit::{Presence, Record, Work, WorkQueue};
+use dsascope_submit::{
+    Ask, Error, Faults, Habit, Job, Kit, News, Packing, Pages, Presence, Record, Sent, Slot, Work, WorkQueue,
+};
 
-use super::{
-    Order,
-    buffers::Kit,
-    files::OpenFile,
-    lock, offer,
-    slot::{News, Sent, Slot},
-};
+use super::{Order, files::OpenFile, lock, offer, until_accepted};
 
 /// Between two looks at the driver's counters.
 const LOOK_AT_COUNTERS: Duration = Duration::from_millis(1);
@@ -55,6 +51,7 @@ pub(crate) struct Round<'a> {
     file: &'a OpenFile,
     process: &'a Process,
     forever: bool,
+    begun: Instant,
     /// Between two looks at the records.
     poll: Duration,
     patience: Duration,
@@ -100,17 +97,25 @@ impl<'a> Round<'a> {
         queue: &'a WorkQueue,
         file: &'a OpenFile,
         order: &'a Order,
-        cases: &'a [Case],
+        jobs: &'a [Job],
     ) -> anyhow::Result<Self> {
         let process = &order.process;
-        let kit = Kit { queue, process, wq: &order.work_queue, kind: order.kind, cases };
-        let workers =
-            (0..process.threads).map(|_| Worker::new(&kit).map(Mutex::new)).collect::<anyhow::Result<_>>()?;
+        let kit = Kit {
+            queue,
+            kind: order.kind,
+            paging: order.work_queue.paging(),
+            packing: Packing::Pages,
+            jobs,
+            verify: true,
+        };
+        let worker = |_| Ok(Mutex::new(Worker::new(&kit, process)?));
+        let workers = (0..process.threads).map(worker).collect::<anyhow::Result<_>>()?;
         Ok(Self {
             kit,
             file,
             process,
             forever: order.forever,
+            begun: Instant::now(),
             poll: Duration::from_micros(process.poll_us.into()),
             patience: if process.exit == Exit::Halted { PATIENCE_WITH_HALT } else { PATIENCE },
             cycle: process.completion_records.cycle(),
@@ -193,9 +198,8 @@ impl<'a> Round<'a> {
                 return Ok(false);
             }
             self.kit.queue.arm(drain.record)?;
-            let sent =
-                Sent { works: vec![Work::plain(opcode::DRAIN, drain.record)], drains: 1, ..Sent::default() };
-            self.send(&sent)?;
+            self.note(&Sent { works: 1, drains: 1, ..Sent::default() });
+            offer(self.kit.queue, &Work::plain(opcode::DRAIN, drain.record))?;
             drain.outstanding = true;
             drain.submitted = 0;
         }
@@ -207,22 +211,41 @@ impl<'a> Round<'a> {
             }
             books.outstanding += 1;
         }
-        let habit = self.cycle[number as usize % self.cycle.len()];
-        let sent = slot.prepare(&self.kit, number, habit, None)?;
-        self.send(&sent)?;
+        let sent = slot.prepare(&self.kit, &self.ask(number, None))?;
+        self.note(&sent);
+        self.send(slot)?;
         if let Some(drain) = &mut worker.drain {
             drain.submitted += 1;
         }
         Ok(true)
     }
 
-    /// Books first: what has been sent may end at once.
-    fn send(&self, sent: &Sent) -> anyhow::Result<()> {
+    /// What the `number`th is.
+    fn ask(&self, number: u64, record: Option<Record>) -> Ask {
+        Ask {
+            number,
+            job: number as usize % self.kit.jobs.len(),
+            habit: self.cycle[number as usize % self.cycle.len()],
+            source: self.process.source,
+            destination: self.process.destination,
+            list: Pages::Absent,
+            record,
+        }
+    }
+
+    /// Before it is sent: what has been sent may end at once.
+    fn note(&self, sent: &Sent) {
         let mut books = lock(&self.books);
         books.failing += sent.faults.failed;
         count(&mut books.report, sent);
-        drop(books);
-        Ok(sent.works.iter().try_for_each(|work| offer(self.kit.queue, work))?)
+    }
+
+    fn send(&self, slot: &mut Slot) -> Result<(), Error> {
+        until_accepted(|| slot.send(self.kit.queue, || self.now_ns()))
+    }
+
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Takes what has ended off the slots; whether there was any progress.
@@ -230,9 +253,16 @@ impl<'a> Round<'a> {
         let mut progress = false;
         let settled = self.is_settled()?;
         for slot in &mut worker.slots {
-            if let Some(news) = slot.look(&self.kit, settled)? {
+            if let Some(news) = slot.look(&self.kit, settled, true)? {
                 progress = true;
-                self.take(news);
+                let sent_ns = slot.times().map_or(0, |times| times.last_sent_ns);
+                let ended = news.ended;
+                self.take(news, sent_ns);
+                if ended {
+                    slot.clear();
+                } else {
+                    self.send(slot)?;
+                }
             }
         }
         if let Some(drain) = worker.drain.as_mut().filter(|drain| drain.outstanding)
@@ -247,7 +277,8 @@ impl<'a> Round<'a> {
         Ok(progress)
     }
 
-    fn take(&self, news: News) {
+    fn take(&self, news: News, sent_ns: u64) {
+        let delivered_us = news.delivered.then(|| (self.now_ns() - sent_ns) / 1000);
         let mut books = lock(&self.books);
         if news.ended {
             books.outstanding -= 1;
@@ -269,7 +300,7 @@ impl<'a> Round<'a> {
             report.note_wrong(words);
         }
         if !self.forever {
-            report.delivery_us.extend(news.latency_us);
+            report.delivery_us.extend(delivered_us.map(|us| u32::try_from(us).unwrap_or(u32::MAX)));
         }
     }
 
@@ -341,12 +372,12 @@ impl<'a> Round<'a> {
             let untouched = self.kit.queue.records(Presence::Untouched, self.process.outstanding.into())?;
             let first = u64::from(self.process.count - u32::from(self.process.outstanding));
             for ((number, slot), untouched) in (first..).zip(&mut worker.slots).zip(untouched) {
-                let habit = self.cycle[number as usize % self.cycle.len()];
-                let record = (habit == Habit::Absent).then_some(untouched);
-                let sent = slot.prepare(&self.kit, number, habit, record)?;
+                let mut ask = self.ask(number, None);
+                ask.record = (ask.habit == Habit::Absent).then_some(untouched);
+                let sent = slot.prepare(&self.kit, &ask)?;
                 count(&mut round, &sent);
                 round.left_pending += 1;
-                works.extend(sent.works);
+                works.extend(slot.take_unsent());
             }
         }
         report.add(round);
@@ -355,9 +386,11 @@ impl<'a> Round<'a> {
 }
 
 impl Worker {
-    fn new(kit: &Kit<'_>) -> anyhow::Result<Self> {
-        let slots = (0..kit.process.outstanding).map(|_| Slot::new(kit)).collect::<anyhow::Result<_>>()?;
-        let drain = match kit.process.drain_every {
+    fn new(kit: &Kit<'_>, process: &Process) -> anyhow::Result<Self> {
+        let habits: Vec<_> =
+            Habit::ALL.into_iter().filter(|h| process.completion_records.of(*h) > 0).collect();
+        let slots = Slot::several(kit, &habits, process.outstanding.into())?;
+        let drain = match process.drain_every {
             Some(_) => kit.queue.records(Presence::Resident, 1)?.first().copied(),
             None => None,
         };
@@ -371,7 +404,7 @@ impl Worker {
 }
 
 fn count(report: &mut ProcessReport, sent: &Sent) {
-    report.submitted += sent.works.len() as u64;
+    report.submitted += sent.works;
     report.faults += sent.faults.total();
     report.refused += u64::from(sent.refused);
     report.drains += sent.drains;

@@ -1,17 +1,15 @@
-//! The operations that a process may ask for, each with operands and what must become of them.
+//! The operations that may be asked for, each with operands and what must become of them.
 //!
 //! Owns: where operands lie and what is in them ([`Case`]), so that every result is known before anything is submitted; DSA's from
-//! [`dsascope_submit::reference`]. Pure. Refuses: addresses; a case begins at address 0 and is moved to where memory is.
+//! [`crate::reference`]. Pure. Refuses: addresses; a case begins at address 0 and is moved to where memory is.
 
-use dsascope_common::hw::completion::{DsaCompletion, IaxCompletion, status};
+use dsascope_common::hw::completion::{IaxCompletion, status};
 use dsascope_common::hw::descriptor::{Descriptor, opcode};
 use dsascope_common::hw::operation::{Crc, CreateDelta, Dif, Iax, Tags, delta, dif, iax};
-use dsascope_submit::reference::{self, Expected};
-use dsascope_submit::{Access, Operand, PAGE, operands};
 use serde::{Deserialize, Serialize};
 
-use super::DeviceKind;
-use super::streams;
+use crate::reference::{self, Expected};
+use crate::{Access, DeviceKind, Operand, PAGE, operands, streams};
 
 /// By the names that dsascope shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +38,9 @@ pub enum Operation {
     Compress,
     Crc64,
 }
+
+/// What a WQ transfers at most by its driver's default; a case's expected result is computed by simple means, in time that grows with it.
+pub const MAX_TRANSFER_BYTES: u32 = 2 << 20;
 
 /// Block of data that one DIF protects.
 const BLOCK: usize = 512;
@@ -139,7 +140,7 @@ impl Operation {
             Self::CrDelta | Self::ApDelta => delta::MAX_TRANSFER_BYTES,
             // With its DIFs it must not exceed the WQ's limit.
             Self::DifCheck | Self::DifIns | Self::DifStrp | Self::DifUpdt | Self::DixGen => 1 << 20,
-            _ => super::MAX_TRANSFER_BYTES,
+            _ => MAX_TRANSFER_BYTES,
         }
     }
 
@@ -153,6 +154,7 @@ impl Operation {
 /// One descriptor with its memory, and how it must end.
 #[derive(Clone, Debug)]
 pub struct Case {
+    operation: Operation,
     descriptor: Descriptor,
     /// As the operation finds it, from address 0 on.
     pub memory: Vec<u8>,
@@ -263,7 +265,7 @@ impl Case {
         let Layout(memory) = memory;
         let mut after = memory.clone();
         let expected = reference::execute(&mut after, 0, &d);
-        Self { descriptor: d, memory, outcome: Outcome::Dsa { expected, after } }
+        Self { operation, descriptor: d, memory, outcome: Outcome::Dsa { expected, after } }
     }
 
     fn iaa(operation: Operation, bytes: u32) -> Self {
@@ -309,7 +311,12 @@ impl Case {
                 Outcome::Stream { data, crc, compressed: compress }
             }
         };
-        Self { descriptor: d.with(operation.opcode(), read_aecs), memory: memory.0, outcome }
+        Self { operation, descriptor: d.with(operation.opcode(), read_aecs), memory: memory.0, outcome }
+    }
+
+    #[must_use]
+    pub const fn operation(&self) -> Operation {
+        self.operation
     }
 
     /// Its descriptor when memory begins at `base`, with flags of the submitter's.
@@ -358,25 +365,19 @@ impl Case {
         self.operands().iter().filter(|operand| operand.access == access).map(touched).sum()
     }
 
-    /// Whether a DSA operation, all its parts together, ended as it must and left `memory` so.
-    #[must_use]
-    pub fn is_right(&self, end: &Expected, memory: &[u8]) -> bool {
-        matches!(&self.outcome, Outcome::Dsa { expected, after } if expected == end && after == memory)
-    }
-
     /// Whether a DSA operation left `memory` as it must.
     #[must_use]
     pub fn is_after(&self, memory: &[u8]) -> bool {
         matches!(&self.outcome, Outcome::Dsa { after, .. } if after == memory)
     }
 
-    /// Whether one completion record says so.
+    /// Whether a DSA operation, all its parts together, ended as it must.
     #[must_use]
-    pub fn says_right(&self, completion: &DsaCompletion) -> bool {
-        matches!(&self.outcome, Outcome::Dsa { expected, .. } if *expected == Expected::from(completion))
+    pub fn ends(&self, end: &Expected) -> bool {
+        matches!(&self.outcome, Outcome::Dsa { expected, .. } if expected == end)
     }
 
-    /// The same for an IAA operation.
+    /// Both for an IAA operation.
     #[must_use]
     pub fn is_right_iaa(&self, c: &IaxCompletion, memory: &[u8]) -> bool {
         let d = &self.descriptor;

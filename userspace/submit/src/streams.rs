@@ -8,7 +8,7 @@ use miniz_oxide::deflate::core::{
 };
 
 /// Matches of distance 1 alone.
-pub(super) fn deflate(data: &[u8]) -> Vec<u8> {
+pub(crate) fn deflate(data: &[u8]) -> Vec<u8> {
     let mut out = vec![0; data.len() * 2 + 256];
     let mut compressor = CompressorOxide::new(TDEFL_RLE_MATCHES | 1);
     let (state, _, written) = compress(&mut compressor, data, &mut out, TDEFLFlush::Finish);
@@ -16,12 +16,12 @@ pub(super) fn deflate(data: &[u8]) -> Vec<u8> {
     out
 }
 
-pub(super) fn inflate(stream: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn inflate(stream: &[u8]) -> Option<Vec<u8>> {
     miniz_oxide::inflate::decompress_to_vec(stream).ok()
 }
 
 /// The AECS of a compression into one final block of fixed codes (RFC 1951, 3.2.6).
-pub(super) fn fixed_codes() -> Vec<u8> {
+pub(crate) fn fixed_codes() -> Vec<u8> {
     let mut bytes = vec![0; aecs::BYTES];
     let mut put = |at: usize, word: u32| bytes[at..at + 4].copy_from_slice(&word.to_le_bytes());
     // The block's header: final, fixed codes.
