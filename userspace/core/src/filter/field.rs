@@ -3,12 +3,10 @@
 //!
 //! Owns: names, types, meanings, and how a value is had from a fault. What was not observed is `None`.
 
-use std::fmt::{self, Write};
-
 use dsascope_common::hw::event_log::EntryHeader;
 
 use super::constant::Vocabulary;
-use crate::event::{Context, DeviceKind, Fault};
+use crate::event::{Context, DeviceId, DeviceKind, Fault, WqId};
 use crate::model::{Model, Process};
 use crate::stages::Stage;
 
@@ -213,27 +211,46 @@ pub enum Value<'a> {
     Code(DeviceKind, u8),
 }
 
-/// Room for a short text, so that none is allocated. What does not fit is left out; no name of a device or WQ is as long.
+/// Room for the name of a device or a WQ, so that none is allocated.
 #[derive(Debug, Default)]
 pub(super) struct Short {
-    bytes: [u8; 24],
+    bytes: [u8; 16],
     used: usize,
 }
 
 impl Short {
-    fn of(&mut self, what: impl fmt::Display) -> &str {
-        self.used = 0;
-        let _ = write!(self, "{what}");
-        std::str::from_utf8(&self.bytes[..self.used]).unwrap_or_default()
+    /// As [`DeviceId`] is displayed.
+    fn device(&mut self, device: DeviceId) -> &str {
+        self.put(device.kind.prefix().as_bytes()).number(device.id).text()
     }
-}
 
-impl Write for Short {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let room = self.bytes.get_mut(self.used..self.used + text.len()).ok_or(fmt::Error)?;
-        room.copy_from_slice(text.as_bytes());
-        self.used += text.len();
-        Ok(())
+    /// As [`WqId`] is displayed.
+    fn wq(&mut self, wq: WqId) -> &str {
+        self.put(b"wq").number(wq.device).put(b".").number(wq.wq).text()
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> &mut Self {
+        if let Some(room) = self.bytes.get_mut(self.used..self.used + bytes.len()) {
+            room.copy_from_slice(bytes);
+            self.used += bytes.len();
+        }
+        self
+    }
+
+    fn number(&mut self, number: u16) -> &mut Self {
+        let mut digits = [0; 5];
+        let mut rest = number;
+        let mut first = digits.len();
+        while rest > 0 || first == digits.len() {
+            first -= 1;
+            digits[first] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+        }
+        self.put(&digits[first..])
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.used]).unwrap_or_default()
     }
 }
 
@@ -278,8 +295,8 @@ impl<'a> Facts<'a> {
             Field::Pasid => Some(Value::Number(self.context.pasid.into())),
             Field::OpenedAt => self.context.opened_ns.map(|ns| Value::Number(ns.get())),
             Field::Host => filled(&self.model.session()?.host),
-            Field::Device => Some(Value::Text(short.of(self.context.device))),
-            Field::Wq => Some(Value::Text(short.of(self.context.wq_id()))),
+            Field::Device => Some(Value::Text(short.device(self.context.device))),
+            Field::Wq => Some(Value::Text(short.wq(self.context.wq_id()))),
             _ => None,
         }
     }
@@ -344,5 +361,22 @@ fn of_fault(field: Field, fault: &Fault) -> Option<Value<'static>> {
         | Field::Host
         | Field::Device
         | Field::Wq => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_names_are_those_that_are_displayed() {
+        for kind in [DeviceKind::Dsa, DeviceKind::Iax, DeviceKind::Unknown] {
+            for id in [0, 9, 10, 4096, u16::MAX] {
+                let device = DeviceId::new(kind, id);
+                assert_eq!(Short::default().device(device), device.to_string());
+                let wq = WqId { device: u16::MAX, wq: id };
+                assert_eq!(Short::default().wq(wq), wq.to_string());
+            }
+        }
     }
 }
