@@ -336,7 +336,7 @@ pub(crate) struct Where {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Live {
     /// Begin with this filter, words or an expression, as typed after `/`
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(long, value_parser = units::search, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub filter: String,
 
     /// Draw with ASCII characters alone

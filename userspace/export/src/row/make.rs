@@ -102,6 +102,10 @@ impl Rows {
             let name = Some(name.into());
             take(&Row { kind: RowKind::Ledger, name, lost: Some(lost), ..self.at(at_ns) })?;
         }
+        if let Some(filter) = model.filtering() {
+            let (name, count) = (Some("left_out".into()), Some(filter.left_out));
+            take(&Row { kind: RowKind::Ledger, name, count, ..self.at(at_ns) })?;
+        }
         for (name, &count) in &ledger.kernel.holes {
             let name = Some(name.into());
             take(&Row { kind: RowKind::Ledger, name, count: Some(count), ..self.at(at_ns) })?;
