@@ -325,9 +325,9 @@ pub(crate) struct Select {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Selection")]
 pub(crate) struct Where {
-    /// Only faults of which this holds, as in 'process == "redis" and status == CRA_XLAT and copy > 50us'
+    /// Only faults of which this holds, as in 'process == "redis" and copy > 50us'
     ///
-    /// Fields are those of the exports' columns, or shorter; docs/filter.md has all of them, and the language. What does not fit is counted, and
+    /// docs/filter.md has the language and its fields, which are the columns of exports. What does not fit is counted, and
     /// neither printed nor recorded; losses and the kernel's totals stay those of all faults.
     #[arg(long = "where", value_parser = units::expression::<Filter>, value_name = "EXPRESSION")]
     pub filter: Option<Filter>,
@@ -367,10 +367,10 @@ pub(crate) struct Stat {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Trace {
     #[command(flatten)]
-    pub faults: Where,
+    pub lines: Lines,
 
     #[command(flatten)]
-    pub lines: Lines,
+    pub faults: Where,
 }
 
 /// What commands that print lines share.
