@@ -5,13 +5,17 @@
 #[allow(dead_code, reason = "shared with the model's bench, which needs more of it")]
 mod storm;
 
-use divan::Bencher;
 use divan::counter::ItemsCount;
+use divan::{AllocProfiler, Bencher};
 use dsascope_core::event::Event;
 use dsascope_core::filter::Filter;
 use dsascope_core::model::{Limits, Model};
 
 use storm::{BLOCK, Storm, Stream};
+
+/// Counts allocations: there is none for a fault.
+#[global_allocator]
+static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
 
 const FILTERS: [&str; 5] = [
     "copy > 50us",
