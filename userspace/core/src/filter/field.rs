@@ -42,6 +42,23 @@ impl Kind {
         }
     }
 
+    /// What a field of this kind is, as a sentence says it.
+    pub(super) const fn noun(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Number => "a number",
+            Self::Bytes => "a number of bytes",
+            Self::Address => "an address",
+            Self::Duration => "a duration",
+            Self::Time => "a time",
+            Self::Bool => "true or false",
+            Self::Constant(Vocabulary::Status) => "a status",
+            Self::Constant(Vocabulary::Error) => "an error",
+            Self::Constant(Vocabulary::Operation) => "an operation",
+            Self::Constant(Vocabulary::Outcome) => "an outcome",
+        }
+    }
+
     /// What an error says was expected.
     #[must_use]
     pub const fn expected(self) -> &'static str {

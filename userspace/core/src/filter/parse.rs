@@ -226,7 +226,7 @@ impl Parser<'_> {
                 Ok(Check::Ordered(comparison(sign), bound))
             }
             _ => {
-                Err(self.wrong(format!("{} is {}: expected {}", field.name(), kind.name(), operators(kind))))
+                Err(self.wrong(format!("{} is {}: expected {}", field.name(), kind.noun(), operators(kind))))
             }
         }
     }
@@ -249,7 +249,7 @@ impl Parser<'_> {
             return Err(self.wrong(format!(
                 "{} is {}: expected {}",
                 field.name(),
-                kind.name(),
+                kind.noun(),
                 operators(kind)
             )));
         }

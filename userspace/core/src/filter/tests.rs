@@ -190,7 +190,7 @@ fn errors_point_at_the_place_and_say_what_was_meant() {
         ("! write_fault", 0, "! is written not"),
         ("pid == redis", 7, "expected a number"),
         ("pid == 99999999999999999999", 7, "expected a number"),
-        ("pid ~ 4", 4, "pid is number: expected one of == != < <= > >=, `in` or `is`"),
+        ("pid ~ 4", 4, "pid is a number: expected one of == != < <= > >=, `in` or `is`"),
         ("process > 4", 8, "process is text: expected one of == != ~ !~, `in` or `is`"),
         ("process == 7", 11, "text that begins with a digit is put in quotes: \"7\""),
         ("process ~ redis?", 10, "text with other signs than / - _ . is put in quotes, such as \"redis*\""),
