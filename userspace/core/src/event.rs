@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::driver::{Command, DriverEvent, Happening, WqConfig};
+pub use crate::filter::Filtering;
 pub use crate::ledger::{ByKind, KernelLedger};
 pub use crate::name::{Comm, Context, DeviceId, DeviceKind, Key, WqId};
 pub use crate::probe::{Hook, Verdict, VerdictState};
@@ -539,15 +540,6 @@ pub struct SessionInfo {
     /// the whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filtering>,
-}
-
-/// What a stream of events has of faults.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Filtering {
-    /// In the filter language: faults of which this holds.
-    pub expression: String,
-    /// Left out so far; a later snapshot says how many since.
-    pub left_out: u64,
 }
 
 impl SessionInfo {

@@ -18,7 +18,7 @@ pub use complete::{Completion, completions};
 pub use constant::{Constant, Vocabulary};
 pub use field::{Entry, Field, Kind, Value};
 pub use pattern::Pattern;
-pub use sieve::Sieve;
+pub use sieve::{Filtering, Sieve};
 
 use crate::event::Fault;
 use crate::expression::{Comparison, ConditionError, TIME};

@@ -3,9 +3,21 @@
 //!
 //! What comes out says of itself that it is not whole: the session has the filter, and each snapshot how many faults were left out so far.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::Filter;
-use crate::event::{Event, Filtering, SessionInfo};
+use crate::event::{Event, SessionInfo};
 use crate::model::Model;
+
+/// What a stream of events has of faults.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Filtering {
+    /// In the filter language: faults of which this holds.
+    pub expression: String,
+    /// Left out so far; a later snapshot says how many since.
+    pub left_out: u64,
+}
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -13,8 +25,8 @@ pub struct Sieve {
     filter: Filter,
     /// What is told of open files; none of the faults.
     files: Model,
-    /// Left out by this sieve, and by those that the stream came through before.
     left_out: u64,
+    /// Left out by those that the stream came through before.
     before: u64,
     /// As it went on last.
     session: Option<Box<SessionInfo>>,
