@@ -68,6 +68,7 @@ pub(crate) fn page(flags: &flags::Report) -> Result<Option<Export>, Failure> {
         output,
         interval: Duration::from_secs(1),
         duration: flags.duration,
+        faults: flags::Where::default(),
         reading: flags.reading.clone(),
     }))
 }

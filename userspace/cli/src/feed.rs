@@ -2,13 +2,14 @@
 //! it when one is asked for.
 //!
 //! What happens at a certain time (an interval, the end) happens at a tick of the stream, so that a capture says it again just so. Owns:
-//! timers, and what the recorder is told. Refuses: folding and showing.
+//! timers, what a filter leaves out of all of it, and what the recorder is told. Refuses: folding and showing.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dsascope_capture::{Notice, Recorder};
 use dsascope_core::event::Event;
+use dsascope_core::filter::Sieve;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
 use crate::source::{Next, Source};
@@ -31,6 +32,7 @@ const BEHIND: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Feed<S> {
     source: S,
+    sieve: Option<Sieve>,
     recorder: Option<Recorder>,
     /// What the recorder told, for whoever has a place to show it.
     notices: Vec<Notice>,
@@ -53,7 +55,7 @@ enum Woken {
 
 impl<S: Source> Feed<S> {
     /// To be called within a runtime.
-    pub(crate) fn new(source: S, pace: Pace, recorder: Option<Recorder>) -> Self {
+    pub(crate) fn new(source: S, pace: Pace, sieve: Option<Sieve>, recorder: Option<Recorder>) -> Self {
         let start = Instant::now();
         let every = |period| {
             let mut interval = interval_at(start + period, period);
@@ -62,6 +64,7 @@ impl<S: Source> Feed<S> {
         };
         Self {
             source,
+            sieve,
             recorder,
             notices: Vec::new(),
             tick: every(TICK),
@@ -112,8 +115,19 @@ impl<S: Source> Feed<S> {
             }
             Woken::Events(next) => next?,
         };
+        self.sift(out, from);
         self.record(&out[from..]);
         Ok(next)
+    }
+
+    /// Leaves out of the events behind `from` what the filter does not take.
+    fn sift(&mut self, out: &mut Vec<Event>, from: usize) {
+        let Some(sieve) = &mut self.sieve else { return };
+        let mut at = 0;
+        out.retain_mut(|event| {
+            at += 1;
+            at <= from || sieve.takes(event)
+        });
     }
 
     /// Stops observing: a last tick, then what was on its way, the last totals included. The capture is whole afterwards.
@@ -123,6 +137,8 @@ impl<S: Source> Feed<S> {
             out.push(Event::Tick { now_ns: self.source.now_ns() });
         }
         self.source.finish(out)?;
+        self.sift(out, from);
+        out.extend(self.sieve.as_mut().and_then(Sieve::end));
         self.record(&out[from..]);
         if let Some(recorder) = self.recorder.take() {
             self.notices.extend(recorder.finish().context("finish the capture")?);

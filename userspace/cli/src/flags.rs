@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use dsascope_core::compare::Condition;
+use dsascope_core::filter::Filter;
 use dsascope_core::trigger::Trigger;
 
 use crate::replay::Speed;
@@ -83,6 +84,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   dsascope trace
   dsascope trace --wq wq0.1 --for 5s
+  dsascope trace --where 'outcome == failed or copy > 1ms'
   dsascope trace --json > faults.jsonl")]
     Trace(Trace),
 
@@ -93,6 +95,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   dsascope record -o storm.dsc --for 30s
   dsascope record -o test.dsc -- ./load-test --threads 8
+  dsascope record -o slow.dsc --where 'process == redis and copy > 50us'
   dsascope stat --from storm.dsc
   dsascope record -o storm.dsc --last 60s --on 'faults/s > 1000 for 2s' --keep 5")]
     Record(Record),
@@ -103,7 +106,7 @@ pub(crate) enum Command {
     /// docs/exports.md says what is in each.
     #[command(after_help = "Examples:
   dsascope export storm.dsc -o storm.parquet
-  dsascope export storm.dsc --format json | jq 'select(.copy_ns > 1000000)'
+  dsascope export storm.dsc --format json --where 'copy > 1ms and operation in (memmove, batch)'
   dsascope export --for 60s -o now.hlog")]
     Export(Export),
 
@@ -264,7 +267,7 @@ pub(crate) struct Flight {
     ///
     /// As in 'faults/s > 1000 for 2s', 'failure-ratio > 5%', 'copy > 10ms' (of one fault), 'copy.p99 > 1ms for 5s', 'event-log > 80%', or `loss` and `failure-ratio` alone.
     /// SIGUSR1 always saves.
-    #[arg(long, value_name = "CONDITION")]
+    #[arg(long, value_parser = units::expression::<Trigger>, value_name = "CONDITION")]
     pub on: Vec<Trigger>,
 
     /// Run this with `sh -c` for each saved capture: DSASCOPE_CAPTURE is its name, DSASCOPE_TRIGGER why
@@ -296,6 +299,9 @@ pub(crate) struct Record {
     pub keep: Option<u32>,
 
     #[command(flatten)]
+    pub faults: Where,
+
+    #[command(flatten)]
     pub flight: Flight,
 
     /// Record what another capture holds, to cut it (--for, --max-size) or to make one of JSON Lines
@@ -323,10 +329,22 @@ pub(crate) struct Select {
     pub wq: Vec<String>,
 }
 
+/// Which faults there are for all that follows.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Selection")]
+pub(crate) struct Where {
+    /// Only faults of which this holds, as in 'process == "redis" and copy > 50us'
+    ///
+    /// docs/filter.md has the language and its fields, which are the columns of exports. What does not fit is counted, and
+    /// neither printed nor recorded; losses and the kernel's totals stay those of all faults.
+    #[arg(long = "where", value_parser = units::expression::<Filter>, value_name = "EXPRESSION")]
+    pub filter: Option<Filter>,
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Live {
-    /// Begin with this filter, as typed after `/`
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    /// Begin with this filter, words or an expression, as typed after `/`
+    #[arg(long, value_parser = units::search, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub filter: String,
 
     /// Draw with ASCII characters alone
@@ -358,6 +376,9 @@ pub(crate) struct Stat {
 pub(crate) struct Trace {
     #[command(flatten)]
     pub lines: Lines,
+
+    #[command(flatten)]
+    pub faults: Where,
 }
 
 /// What commands that print lines share.
@@ -416,6 +437,9 @@ pub(crate) struct Export {
     /// End after this time
     #[arg(long = "for", value_parser = units::duration, value_name = "DURATION")]
     pub duration: Option<Duration>,
+
+    #[command(flatten)]
+    pub faults: Where,
 
     #[command(flatten)]
     pub reading: Reading,
@@ -507,7 +531,7 @@ pub(crate) struct Diff {
     ///
     /// As in 'copy.p99 > 1.2x', 'service.max > 10ms', 'queue.mean > 20%', 'failures > 0'. A factor or a share holds only when the change is
     /// certain (95 %; a maximum's is taken as it is), a value that B is held against always.
-    #[arg(long, value_name = "CONDITION")]
+    #[arg(long, value_parser = units::expression::<Condition>, value_name = "CONDITION")]
     pub fail_if: Vec<Condition>,
 
     /// Compare runs that did not observe the same

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use dsascope_capture::{Notice, Recorder};
 use dsascope_core::event::Event;
+use dsascope_core::filter::Sieve;
 use dsascope_core::model::Model;
 use tokio::process::Child;
 
@@ -137,6 +138,8 @@ impl Clock {
 /// What goes on beside a run.
 #[derive(Debug, Default)]
 pub(crate) struct Beside {
+    /// Before all else: what it leaves out, nobody sees.
+    pub sieve: Option<Sieve>,
     pub recorder: Option<Recorder>,
     pub watch: Watch,
     /// Run with it: it ends when that does.
@@ -160,8 +163,8 @@ pub(crate) async fn run<S: Source>(
     mut consumer: impl Consumer,
 ) -> Result<Ended> {
     let mut signals = Signals::new().context("watch signals")?;
-    let Beside { recorder, mut watch, mut command } = beside;
-    let mut feed = Feed::new(source, pace, recorder);
+    let Beside { sieve, recorder, mut watch, mut command } = beside;
+    let mut feed = Feed::new(source, pace, sieve, recorder);
     let mut model = Model::default();
     let recorded = feed.source().is_recorded();
     let mut clock = Clock { pace, recorded, interval_ns: None, deadline_ns: None, last_tick_ns: None };

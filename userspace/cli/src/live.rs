@@ -38,9 +38,9 @@ pub(crate) fn check() -> Result<(), Failure> {
 
 /// Runs until it is told to quit. Returns the line that says what was seen.
 pub(crate) async fn run<S: Source>(source: S, beside: Beside, flags: &Live) -> Result<String> {
-    let Beside { recorder, mut watch, .. } = beside;
+    let Beside { sieve, recorder, mut watch, .. } = beside;
     let can_save = flags.reading.save.is_none() && recorder.is_some();
-    let mut feed = Feed::new(source, Pace::default(), recorder);
+    let mut feed = Feed::new(source, Pace::default(), sieve, recorder);
     let (width, height) = crossterm::terminal::size().unwrap_or((0, 0));
     let mut app = App::new(theme(flags.ascii), width, height, &flags.filter);
     if can_save {

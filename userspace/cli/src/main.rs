@@ -37,6 +37,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 use dsascope_capture::{Mode, Plan, Recorder};
+use dsascope_core::filter::{Filter, Sieve};
 
 use config::{Selection, Tracing};
 use exit::{Code, Failure};
@@ -85,29 +86,30 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             let select = Selection::new(&flags.lines.select)?;
             let pace = Pace { interval: Some(flags.interval), duration: flags.lines.duration };
             if flags.lines.json {
-                read(&flags.lines.reading, pace, Printing::new(stat::Json { select }))?
+                read(&flags.lines.reading, None, pace, Printing::new(stat::Json { select }))?
             } else {
-                read(&flags.lines.reading, pace, Printing::new(stat::Text { select }))?
+                read(&flags.lines.reading, None, pace, Printing::new(stat::Text { select }))?
             }
         }
         Command::Trace(flags) => {
             let select = Selection::new(&flags.lines.select)?;
             let pace = Pace { interval: None, duration: flags.lines.duration };
             if flags.lines.json {
-                read(&flags.lines.reading, pace, Printing::new(trace::Json { select }))?
+                read(&flags.lines.reading, flags.faults.filter, pace, Printing::new(trace::Json { select }))?
             } else {
-                read(&flags.lines.reading, pace, Printing::new(trace::Text { select }))?
+                read(&flags.lines.reading, flags.faults.filter, pace, Printing::new(trace::Text { select }))?
             }
         }
         Command::Export(flags) => {
             let pace = Pace { interval: None, duration: flags.duration };
-            read(&export::reading(&flags)?, pace, export::Exporting::new(&flags)?)?
+            let (reading, exporting) = (export::reading(&flags)?, export::Exporting::new(&flags)?);
+            read(&reading, flags.faults.filter, pace, exporting)?
         }
         Command::Report(flags) => {
             let pace = Pace { interval: None, duration: flags.duration };
             match export::page(&flags)? {
-                Some(page) => read(&flags.reading, pace, export::Exporting::new(&page)?)?,
-                None => read(&flags.reading, pace, Printing::new(report::Text::default()))?,
+                Some(page) => read(&flags.reading, None, pace, export::Exporting::new(&page)?)?,
+                None => read(&flags.reading, None, pace, Printing::new(report::Text::default()))?,
             }
         }
         Command::Diff(flags) => diff::run(&flags)?,
@@ -131,9 +133,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
     Ok(code.into())
 }
 
-/// Tells `consumer` of this host's events, or a capture's.
-fn read(flags: &flags::Reading, pace: Pace, consumer: impl Consumer) -> Result<Code> {
-    let input = Input::reading(flags, Speed::Max)?;
+/// Tells `consumer` of this host's events, or a capture's, with the faults that `filter` takes.
+fn read(flags: &flags::Reading, filter: Option<Filter>, pace: Pace, consumer: impl Consumer) -> Result<Code> {
+    let input = Input { filter, ..Input::reading(flags, Speed::Max)? };
     let ended = input.open(&[], async |opened| opened.lines(pace, consumer).await)?;
     Ok(ended.code)
 }
@@ -153,6 +155,7 @@ fn record(flags: &flags::Record) -> Result<ExitCode> {
     let input = Input {
         tracing: tracing(&flags.common)?,
         from,
+        filter: flags.faults.filter.clone(),
         save: Some(record::plan(flags)?),
         watch: Watch::new(&flags.flight),
     };
@@ -172,6 +175,7 @@ fn tracing(flags: &flags::Common) -> Result<Tracing, Failure> {
 struct Input {
     tracing: Tracing,
     from: Option<(PathBuf, Speed)>,
+    filter: Option<Filter>,
     save: Option<Plan>,
     watch: Watch,
 }
@@ -200,6 +204,7 @@ impl Input {
         Ok(Self {
             tracing: tracing(&flags.common)?,
             from: flags.from.clone().map(|path| (path, speed)),
+            filter: None,
             save: flags.save.as_ref().map(plan),
             watch: Watch::default(),
         })
@@ -230,7 +235,8 @@ impl Input {
             };
             let command = record::spawn(command)?;
             privileges::drop_all()?;
-            work(Opened { source, beside: Beside { recorder, watch: self.watch, command } }).await
+            let sieve = self.filter.map(Sieve::new);
+            work(Opened { source, beside: Beside { sieve, recorder, watch: self.watch, command } }).await
         })
     }
 }

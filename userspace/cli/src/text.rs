@@ -138,6 +138,9 @@ pub(crate) fn session(session: &SessionInfo) -> String {
             verdict.state.detail()
         );
     }
+    if let Some(filter) = &session.filter {
+        let _ = write!(text, "; only faults with {}", filter.expression);
+    }
     text
 }
 
@@ -321,6 +324,13 @@ pub(crate) fn summary(model: &Model, select: &Selection) -> String {
     }
     if before > 0 {
         let _ = write!(whole, "; {before} events came before this capture");
+    }
+    if let Some(filter) = model.filtering() {
+        let _ = write!(
+            whole,
+            "; only faults with {} are here, {} were left out",
+            filter.expression, filter.left_out
+        );
     }
     let books = if model.ledger().balanced() { "" } else { "; THE BOOKS DISAGREE, please report this" };
     let counts = if select.is_all() {

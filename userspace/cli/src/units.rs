@@ -2,7 +2,11 @@
 //!
 //! Refuses: fractions, negative numbers and unknown suffixes; each error names the text and what would do.
 
+use std::str::FromStr;
 use std::time::Duration;
+
+use dsascope_core::expression::ConditionError;
+use dsascope_tui::search::Search;
 
 use crate::replay::Speed;
 
@@ -43,6 +47,19 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
         _ => return Err(format!("`{text}`: use bytes, KiB or MiB, such as 65536, 64KiB or 4MiB")),
     };
     number.checked_mul(1 << shift).ok_or_else(|| format!("`{text}`: too large"))
+}
+
+/// Parses a condition or a filter. The error begins on a line of its own, so that its mark stands below the place.
+pub(crate) fn expression<T: FromStr<Err = ConditionError>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: ConditionError| format!("\n{error}"))
+}
+
+/// What the live view is to begin with: words, or an expression that is one.
+pub(crate) fn search(text: &str) -> Result<String, String> {
+    match Search::new(text).error() {
+        Some(error) => Err(format!("\n{error}")),
+        None => Ok(text.into()),
+    }
 }
 
 /// As the stream counts time.

@@ -282,6 +282,25 @@ fn a_capture_is_played_stepped_and_sought() {
 }
 
 #[test]
+fn an_expression_is_completed_filters_and_shows_what_is_wrong() {
+    let mut live = Live::start_on(sample("storm"), 120, 30, &["--speed", "max"]);
+    live.wait_for("4120");
+    live.wait_for("key-value");
+    // Completed: "process", then "outcome == failed".
+    live.press("/proc\t == leaky-importer and outc\t == f\t");
+    live.wait_for("/process == leaky-importer and outcome == failed");
+    live.wait("its faults alone", |contents| {
+        contents.contains("FAILED") && contents.contains("1 row") && !contents.contains("key-value")
+    });
+    live.press(" and stats == 1\r");
+    live.wait_for("there is no field stats: did you mean status?");
+    live.press("\x1b");
+    live.wait_for("key-value");
+    live.press("q");
+    assert_eq!(live.end().0.code(), Some(0));
+}
+
+#[test]
 fn a_capture_is_played_at_its_own_speed() {
     let begin = Instant::now();
     let mut live = Live::start_on(sample("batch"), 120, 30, &["--speed", "5"]);

@@ -6,15 +6,18 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
-use dsascope_common::hw::{event_log::EntryHeader, page_request};
+use dsascope_common::hw::{completion, event_log::EntryHeader, page_request};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::driver::{Command, DriverEvent, Happening, WqConfig};
+pub use crate::filter::Filtering;
 pub use crate::ledger::{ByKind, KernelLedger};
 pub use crate::name::{Comm, Context, DeviceId, DeviceKind, Key, WqId};
 pub use crate::probe::{Hook, Verdict, VerdictState};
 pub use crate::stages::{Durations, StageTimes};
+
+const PAGE_BYTES: u64 = 4096;
 
 /// Everything that happens, in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -98,7 +101,44 @@ impl Fault {
     /// Error code of the entry without the write-fault bit: 0x1a, 0x26 or 0x27.
     #[must_use]
     pub const fn error(&self) -> u8 {
-        self.entry.error() & dsascope_common::hw::completion::STATUS_MASK
+        self.entry.error() & completion::STATUS_MASK
+    }
+
+    /// Header of the entry; `None` when it could not be read: its bytes are zero then, and no entry is.
+    #[must_use]
+    pub fn entry_seen(&self) -> Option<&EntryHeader> {
+        (self.entry != EntryHeader::default()).then_some(&self.entry)
+    }
+
+    /// The entry of a descriptor of a batch.
+    #[must_use]
+    pub fn element_entry(&self) -> Option<&EntryHeader> {
+        self.entry_seen().filter(|entry| entry.batch())
+    }
+
+    /// The entry of a descriptor of a batch, or of the batch's own record.
+    #[must_use]
+    pub fn batch_entry(&self) -> Option<&EntryHeader> {
+        self.entry_seen().filter(|entry| entry.batch() || self.error() == completion::status::BATCH_EVL_ERR)
+    }
+
+    /// Page of the completion record, from the entry.
+    #[must_use]
+    pub fn page_address(&self) -> Option<u64> {
+        self.entry_seen().map(|entry| entry.fault_addr() & !(PAGE_BYTES - 1))
+    }
+
+    /// Status byte of the record as the device logged it; `None` when it could not be read.
+    #[must_use]
+    pub fn logged_status(&self) -> Option<u8> {
+        let status = self.logged[0];
+        (status != completion::status::NONE || !self.marks.read_failed).then_some(status)
+    }
+
+    /// Status byte of the record as the driver copied it or tried to.
+    #[must_use]
+    pub fn delivered_status(&self) -> Option<u8> {
+        self.delivered_record().map(|record| record[0])
     }
 
     /// The logged record, in the device's size.
@@ -130,6 +170,26 @@ pub enum CopyOutcome {
 }
 
 impl CopyOutcome {
+    /// Bytes that were to be copied; `None` without a copy that was seen.
+    #[must_use]
+    pub const fn asked(self) -> Option<u32> {
+        match self {
+            Self::Delivered { bytes } => Some(bytes),
+            Self::Short { asked, .. } => Some(asked),
+            Self::NotCopied | Self::Unobserved => None,
+        }
+    }
+
+    /// Bytes that were copied.
+    #[must_use]
+    pub const fn done(self) -> Option<u32> {
+        match self {
+            Self::Delivered { bytes } => Some(bytes),
+            Self::Short { done, .. } => Some(done),
+            Self::NotCopied | Self::Unobserved => None,
+        }
+    }
+
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -401,6 +461,9 @@ pub struct Snapshot {
     pub programs: Vec<ProgramStats>,
     /// Unread bytes in the ring.
     pub ring_used_bytes: Option<u64>,
+    /// Faults that the session's filter has left out so far; null without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<u64>,
 }
 
 /// Statistics of one attached program.
@@ -473,6 +536,10 @@ pub struct SessionInfo {
     pub wall_at_zero_ns: i64,
     pub ring_bytes: u64,
     pub cpus: u32,
+    /// Faults that do not fit are left out of this stream; null: all are there. Everything but faults is, and so totals and losses are of
+    /// the whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filtering>,
 }
 
 impl SessionInfo {

@@ -14,8 +14,8 @@ use crate::compare::Comparison;
 use crate::decode::text::{Decoded, Item};
 use crate::decode::{SoftwareError, operation, status};
 use crate::event::{
-    Comm, Command, Context, ContextTotals, DriverEvent, Durations, Event, Fault, Happening, Hole, HoleKind,
-    Interrupt, Open, PageRequest, ProgramStats, Release, SessionInfo, WqConfig,
+    Comm, Command, Context, ContextTotals, DriverEvent, Durations, Event, Fault, Filtering, Happening, Hole,
+    HoleKind, Interrupt, Open, PageRequest, ProgramStats, Release, SessionInfo, WqConfig,
 };
 use crate::findings::{Finding, FindingKind};
 use crate::hist::{StageHistograms, Summary};
@@ -232,6 +232,10 @@ pub struct SummaryLine {
     /// Only what this names is in `contexts`; null: nothing was left out. The other figures are of the whole.
     #[serde(default)]
     pub selection: Option<String>,
+    /// The session's filter, and how many faults it left out in all; null: none. Totals are of all faults, latencies, batches and findings of
+    /// those that it took.
+    #[serde(default)]
+    pub filter: Option<Filtering>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -246,7 +250,7 @@ pub struct HoleCount {
 pub struct SummaryContext {
     #[serde(flatten)]
     pub totals: ContextTotals,
-    /// Fault records of this file that arrived; null once there were more files than rows to count them in.
+    /// Fault records of this file that arrived; null once there were more files than rows to count them in, or when the session has a filter.
     pub records_received: Option<u64>,
 }
 
@@ -446,7 +450,7 @@ pub fn stat(model: &mut Model) -> Line {
 /// The account of the whole run, from the last snapshot and the records.
 #[must_use]
 pub fn summary(model: &Model) -> Line {
-    let apart = model.other().counts == Counts::default();
+    let apart = model.other().counts == Counts::default() && model.filtering().is_none();
     let contexts: Vec<SummaryContext> = model
         .snapshot()
         .into_iter()
@@ -487,6 +491,7 @@ pub fn summary(model: &Model) -> Line {
         findings_unobserved: model.findings_unobserved(),
         page_requests: model.page_requests().totals().collect(),
         selection: None,
+        filter: model.filtering(),
     })))
 }
 
@@ -530,6 +535,15 @@ fn reasons(model: &Model, contexts: &[SummaryContext]) -> Vec<String> {
     if let Some(count) = snapshot.ledger.holes.get(name).filter(|&&count| count > 0) {
         reasons.push(format!("{count} faults counted together because the table of totals was full"));
     }
+    if let Some(Filtering { left_out, .. }) = model.filtering().filter(|_| in_capture) {
+        let served: u64 = contexts.iter().map(|context| context.totals.served).sum();
+        let lost: u64 = contexts.iter().map(|context| context.totals.records_lost).sum();
+        let received = model.counts().faults + model.counts().unfinished;
+        if snapshot.received.stage == 0 && served > received + left_out + lost {
+            reasons
+                .push(format!("{served} served, {received} received, {left_out} left out and {lost} lost"));
+        }
+    }
     for SummaryContext { totals: t, records_received } in contexts {
         let name = format!("{} {} PASID {}", t.context.device, t.context.wq_id(), t.context.pasid);
         let outcomes = t.delivered + t.failed + t.not_copied + t.unobserved;
@@ -546,8 +560,8 @@ fn reasons(model: &Model, contexts: &[SummaryContext]) -> Vec<String> {
             let (served, lost) = (t.served, t.records_lost);
             reasons.push(format!("{name}: {served} served, {received} received and {lost} lost"));
         }
-        // What happened before attaching is in the driver's counters alone.
-        if t.context.opened_ns.is_some() {
+        // What happened before attaching is in the driver's counters alone. What it did not count is told by faults, and some are left out.
+        if t.context.opened_ns.is_some() && model.filtering().is_none() {
             let row = model.process(t.context.key());
             let (faults, failures) = row.map_or((0, 0), |row| row.uncounted);
             let counters = [

@@ -12,6 +12,7 @@ pub mod driver;
 pub mod event;
 pub mod expression;
 pub mod fault;
+pub mod filter;
 pub mod findings;
 pub mod hex;
 pub mod hist;

@@ -165,6 +165,8 @@ metrics! {
         "Records that arrived.";
     LOST = Counter "dsascope_lost_total", "", ["where"],
         "Records that never reached the figures, by where they were lost: ring, undecodable, channel, capture.";
+    LEFT_OUT = Counter "dsascope_left_out_total", "", [],
+        "Faults that a capture's filter left out of it: by status, operation, stage and process, they are in no figure.";
     HOLES = Counter "dsascope_holes_total", "", ["hole"],
         "What could not be followed, by kind.";
     KERNEL_HOLES = Counter "dsascope_kernel_holes_total", "", ["hole"],

@@ -125,6 +125,8 @@ pub struct Model {
     page_requests: PageRequests,
     ledger: Ledger,
     snapshot: Option<Snapshot>,
+    /// Faults that a filter has left out of the stream.
+    left_out: u64,
     interval: interval::Current,
 }
 
@@ -193,6 +195,10 @@ impl Model {
                 let id = WqId { device: info.device.id, wq: wq.wq };
                 self.wqs.entry(id).or_insert_with(|| Wq::new(id, info.device)).describe(wq);
             }
+        }
+        if let Some(filter) = &session.filter {
+            self.left_out = self.left_out.max(filter.left_out);
+            self.batches.are_filtered();
         }
         self.session = Some(session.clone());
         self.count_hits();
@@ -289,6 +295,7 @@ impl Model {
 
     fn take_snapshot(&mut self, snapshot: &Snapshot) {
         self.advance(snapshot.at_ns);
+        self.left_out = self.left_out.max(snapshot.left_out.unwrap_or(0));
         let before = self.ledger.lost();
         self.ledger.absorb(snapshot);
         self.interval.records_lost += self.ledger.lost().saturating_sub(before);

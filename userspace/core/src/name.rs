@@ -216,6 +216,14 @@ impl Comm {
     pub fn is_empty(&self) -> bool {
         self.0[0] == 0
     }
+
+    /// The name as its bytes say it, without an allocation; nothing when they are not UTF-8, which neither [`Self::new`] nor
+    /// [`Self::from_wire`] makes.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        let end = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
+        std::str::from_utf8(&self.0[..end]).unwrap_or_default()
+    }
 }
 
 impl fmt::Display for Comm {

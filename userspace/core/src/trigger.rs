@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use crate::compare::Figure;
 use crate::event::Event;
-use crate::expression::{Comparison, ConditionError, Quantity, Reader};
+use crate::expression::{Comparison, ConditionError, Quantity, Reader, nearest};
 use crate::hist::Latency;
 use crate::model::Model;
 use crate::stages::Stage;
@@ -52,11 +52,18 @@ impl Metric {
         })
     }
 
+    const NAMES: [&str; 5] = ["faults/s", "failures/s", "failure-ratio", "loss", "event-log"];
+
+    /// Words that name one, without those of a stage's figures.
+    fn names() -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().chain(Stage::ALL.map(Stage::name))
+    }
+
     /// Every word that names one.
     fn words() -> String {
         let stages = Stage::ALL.map(Stage::name).join(" ");
         let figures = Figure::ALL.map(Figure::name).join(" .");
-        format!("faults/s failures/s failure-ratio loss event-log {stages}, or of a stage .{figures}")
+        format!("{} {stages}, or of a stage .{figures}", Self::NAMES.join(" "))
     }
 }
 
@@ -114,8 +121,11 @@ impl FromStr for Trigger {
         let mut reader = Reader::new(text);
         let word = reader.word();
         let Some(metric) = Metric::parse(word) else {
-            let what = if word.is_empty() { "a metric is missing" } else { "no such metric" };
-            return Err(reader.error(format!("{what}: one of {}", Metric::words())));
+            return Err(reader.error(match nearest(word, Metric::names()) {
+                Some(near) => format!("no such metric: did you mean {near}?"),
+                None if word.is_empty() => format!("a metric is missing: one of {}", Metric::words()),
+                None => format!("no such metric: one of {}", Metric::words()),
+            }));
         };
         let (mut comparison, mut value, mut for_ns) = (Comparison::Above, 0.0, 0);
         let alone = Reader::new(text.trim().strip_prefix(word).unwrap_or_default()).end().is_ok();

@@ -100,6 +100,12 @@ impl Hlog {
             let (host, kernel) = (&session.host, &session.kernel);
             head.add_comment(&format!("dsascope {}: host {host}, kernel {kernel}", session.tool_version));
         }
+        if let Some(filter) = session.and_then(|session| session.filter.as_ref()) {
+            head.add_comment(&format!(
+                "only faults with {}",
+                filter.expression.replace(char::is_control, " ")
+            ));
+        }
         head.add_comment("values: nanoseconds; tags: stage, work queue, process (%XX: a byte)");
         head.with_start_time(wall).with_base_time(wall);
         head.begin_log_with(&mut self.out, &mut self.serializer).map_err(write)?;
@@ -252,6 +258,9 @@ impl Exporter for Hlog {
         let (undecodable, channel) = (ledger.undecodable, ledger.channel_lost);
         writeln!(self.out, "#ledger undecodable: lost {undecodable}\n#ledger channel: lost {channel}")
             .map_err(write)?;
+        if let Some(filter) = model.filtering() {
+            writeln!(self.out, "#ledger left out by the filter: {}", filter.left_out).map_err(write)?;
+        }
         for (name, count) in &ledger.kernel.holes {
             writeln!(self.out, "#ledger {name}: {count}").map_err(write)?;
         }

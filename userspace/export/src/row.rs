@@ -29,7 +29,7 @@ pub enum RowKind {
     /// At the end, for each open file of which the ring lost fault records: `count` of them.
     Lost,
     /// At the end, the loss ledger: one row for each kind of record in `name`, and with `count` one for each kind of thing that the
-    /// probes could not follow.
+    /// probes could not follow, and one for `left_out`, faults that a filter left out.
     Ledger,
     /// The last row. `name` is the ledger's balance, `count` all records lost. A file without it was cut off.
     End,

@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-use dsascope_core::event::{Comm, Event, Fault, Open, ProgramStats, StageTimes};
+use dsascope_core::event::{Comm, Event, Fault, Filtering, Open, ProgramStats, StageTimes};
 use dsascope_core::metrics::{self, CATALOGUE, Metric, MetricKind, OTHER};
 use dsascope_core::model::Model;
 use dsascope_export::prometheus::{Distribution, Encoding, Gatherer, Own, QUIET_NS, Scrape, Value};
@@ -37,6 +37,9 @@ fn count(scrape: &Scrape, metric: &Metric, labels: &[&str]) -> Option<u64> {
 fn everything() -> Vec<Event> {
     let mut events = script::page_requests();
     for event in &mut events {
+        if let Event::Session(session) = event {
+            session.filter = Some(Filtering { expression: "pid == 1388".into(), left_out: 3 });
+        }
         if let Event::Snapshot(snapshot) = event {
             snapshot.ledger.holes.insert("end_missing".into(), 0);
             for hook in dsascope_core::event::Hook::ALL {

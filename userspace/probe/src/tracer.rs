@@ -186,6 +186,7 @@ impl Tracer {
             wall_at_zero_ns: clock_ns(libc::CLOCK_REALTIME) - started_ns as i64,
             ring_bytes: options.ring_bytes,
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+            filter: None,
         };
         let programs_log = options
             .verbose
@@ -268,6 +269,7 @@ impl Tracer {
             active: Some(between(counter::STARTED, counter::ENDED)),
             programs: self.attached.iter().map(Attached::stats).collect(),
             ring_used_bytes: None,
+            left_out: None,
         })
     }
 

@@ -16,11 +16,10 @@ use crate::keymap::{self, Askable, Command, Mode};
 use crate::layout::{self, Screen};
 use crate::replay::{Ask, Replay};
 use crate::rows::{self, Row, Sort};
+use crate::search::Search;
 use crate::theme::Theme;
 use crate::view;
 
-/// A filter longer than this finds nothing more.
-const FILTER_CHARS: usize = 60;
 const SECOND_NS: u64 = 1_000_000_000;
 
 #[derive(Clone, Debug)]
@@ -89,7 +88,7 @@ pub struct App {
     height: u16,
     focus: Focus,
     overlay: Option<Overlay>,
-    filter: String,
+    filter: Search,
     editing: bool,
     sort: Sort,
     stage: Stage,
@@ -125,7 +124,7 @@ impl App {
             height,
             focus: Focus::Processes,
             overlay: None,
-            filter: filter.chars().take(FILTER_CHARS).collect(),
+            filter: Search::new(filter),
             editing: false,
             sort: Sort::default(),
             stage: Stage::Service,
@@ -266,12 +265,11 @@ impl App {
                 self.batches = if self.batches.is_some() { None } else { Some(Table::default()) };
             }
             Command::FilterEdit => self.editing = true,
-            Command::FilterType(c) if self.filter.chars().count() < FILTER_CHARS => self.filter.push(c),
-            Command::FilterType(_) => {}
-            Command::FilterErase => {
-                self.filter.pop();
-            }
-            Command::FilterAccept => self.editing = false,
+            Command::FilterType(c) => self.filter.push(c),
+            Command::FilterErase => self.filter.erase(),
+            Command::FilterComplete => self.filter.complete(),
+            // What is wrong stays to be put right.
+            Command::FilterAccept => self.editing = self.filter.error().is_some(),
             Command::FilterClear => {
                 self.filter.clear();
                 self.editing = false;
@@ -371,13 +369,14 @@ impl App {
     fn derive(&mut self) -> bool {
         self.stale = false;
         self.header = self.model.header();
-        let needle = self.filter.to_lowercase();
         let model = self.frozen.as_deref_mut().unwrap_or(&mut self.model);
         model.refresh();
-        self.rows = rows::collect(model, self.stage).filter(|row| row.matches(&needle)).collect();
+        let model = &*model;
+        let fitting = self.filter.fitting(model);
+        self.rows = rows::collect(model, self.stage).filter(|row| fitting.takes_row(row)).collect();
         self.sort.apply(&mut self.rows);
         let shown: HashSet<Key> = self.rows.iter().map(|row| row.key).collect();
-        self.entries = faults::collect(model, self.only, &shown, &needle);
+        self.entries = faults::collect(model, self.only, &shown, &fitting);
         if let Some(table) = &mut self.batches {
             table.collect(model, self.only, &shown);
         }
@@ -427,7 +426,7 @@ impl App {
         self.overlay.as_ref()
     }
 
-    pub fn filter(&self) -> &str {
+    pub fn filter(&self) -> &Search {
         &self.filter
     }
 

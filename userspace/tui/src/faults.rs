@@ -6,8 +6,7 @@ use dsascope_core::event::{Fault, Key};
 use dsascope_core::model::Model;
 
 use crate::layout;
-use crate::rows::contains;
-use crate::words;
+use crate::search::Fitting;
 
 /// A fault with what its row needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,12 +17,16 @@ pub struct Entry {
     pub command: String,
 }
 
-/// Recent faults of `only` (or of every file) that fit the filter, newest first: those of a row that fits, and those whose operation or
-/// outcome does. `needle` is lower case.
-pub(crate) fn collect(model: &Model, only: Option<Key>, rows: &HashSet<Key>, needle: &str) -> Vec<Entry> {
+/// Recent faults of `only` (or of every file) that fit the filter, newest first.
+pub(crate) fn collect(
+    model: &Model,
+    only: Option<Key>,
+    rows: &HashSet<Key>,
+    fitting: &Fitting<'_>,
+) -> Vec<Entry> {
     let fits = |fault: &(u64, &Fault)| {
         let key = fault.1.context.key();
-        only.is_none_or(|only| key == only) && (rows.contains(&key) || matches(fault.1, needle))
+        only.is_none_or(|only| key == only) && fitting.takes_fault(fault.1, rows.contains(&key))
     };
     let entries = model.recent_numbers().rev().zip(model.recent_faults().rev());
     let entries = entries.filter(fits).map(|(number, fault)| Entry {
@@ -36,10 +39,6 @@ pub(crate) fn collect(model: &Model, only: Option<Key>, rows: &HashSet<Key>, nee
             .unwrap_or_default(),
     });
     entries.collect()
-}
-
-fn matches(fault: &Fault, needle: &str) -> bool {
-    contains(&words::operation(fault), needle) || contains(words::outcome(fault), needle)
 }
 
 /// The cursor: it follows the newest fault until it is moved, and then stays on its fault for as long as that is kept.

@@ -45,6 +45,7 @@ pub enum Command {
     FilterEdit,
     FilterType(char),
     FilterErase,
+    FilterComplete,
     FilterAccept,
     FilterClear,
     /// Of a capture, or of the flight recorder.
@@ -70,7 +71,11 @@ pub const NORMAL: &[Binding] = &[
     binding("?", "help", "this help"),
     binding("Tab", "focus", "go to the next panel (Shift-Tab: previous)"),
     binding("Enter", "detail", "decode the selected fault or batch; in processes: go to its faults"),
-    binding("/", "filter", "filter by pid, command, cgroup, WQ, PASID or operation; Esc clears"),
+    binding(
+        "/",
+        "filter",
+        "look for words, or filter: copy > 50us and wq == wq0.1 (docs/filter.md); Esc clears",
+    ),
     binding("s S", "sort", "sort by the next column / turn the order (< > choose the column)"),
     binding("t", "stage", "choose the stage shown in p50, p99 and max (T: back)"),
     binding("b", "batches", "show batches in place of recent faults, and back"),
@@ -95,7 +100,7 @@ pub const RECORDER: &[Binding] =
     &[binding("e", "save", "save what the flight recorder holds, and what follows, to a capture")];
 
 pub const FILTER: &[Binding] =
-    &[binding("Enter", "keep", ""), binding("Esc", "clear", ""), binding("Backspace", "erase", "")];
+    &[binding("Enter", "keep", ""), binding("Tab", "complete", ""), binding("Esc", "clear", "")];
 
 pub const OVERLAY: &[Binding] = &[
     binding("Esc", "close", ""),
@@ -171,6 +176,7 @@ pub fn command(key: KeyEvent, mode: Mode, askable: Askable) -> Option<Command> {
             KeyCode::Enter => Some(Command::FilterAccept),
             KeyCode::Esc => Some(Command::FilterClear),
             KeyCode::Backspace => Some(Command::FilterErase),
+            KeyCode::Tab => Some(Command::FilterComplete),
             KeyCode::Char(c) => Some(Command::FilterType(c)),
             _ => None,
         };

@@ -11,6 +11,7 @@ pub mod keymap;
 pub mod layout;
 pub mod replay;
 pub mod rows;
+pub mod search;
 pub mod theme;
 pub mod view;
 pub mod words;

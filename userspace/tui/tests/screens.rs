@@ -4,6 +4,7 @@ mod support;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use dsascope_core::event::Event;
+use dsascope_core::filter::Sieve;
 use dsascope_tui::theme::{Colours, Glyphs};
 use dsascope_tui::{Actions, App, Ask, Input, Replay, Theme, view};
 use ratatui::Terminal;
@@ -275,9 +276,60 @@ fn filter_narrows_and_escape_clears() {
     assert_eq!(app.rows().len(), 1);
     assert!(!app.entries().is_empty() && app.entries().iter().all(|entry| entry.fault.tgid == Some(1388)));
     press(&mut app, [KeyCode::Enter]);
-    assert_eq!((app.filter(), app.rows().len()), ("1388", 1));
+    assert_eq!((app.filter().text(), app.rows().len()), ("1388", 1));
     press(&mut app, [KeyCode::Esc]);
-    assert_eq!((app.filter(), app.rows().len()), ("", 4));
+    assert_eq!((app.filter().text(), app.rows().len()), ("", 4));
+}
+
+#[test]
+fn an_expression_filters_faults_and_the_processes_that_have_them() {
+    let size = (120, 30);
+    let mut app = app(UNICODE, size, script::busy(10));
+    let all = app.entries().len();
+    press(&mut app, [KeyCode::Char('/')]);
+    type_text(&mut app, "pid == 1388");
+    assert_eq!(app.rows().len(), 1);
+    assert!(!app.entries().is_empty() && app.entries().iter().all(|entry| entry.fault.tgid == Some(1388)));
+    // It does not hold of a fault yet, so the processes of that number stay.
+    type_text(&mut app, " and copy >");
+    assert_eq!(app.rows().len(), 1);
+    assert!(app.filter().error().is_some());
+    press(&mut app, [KeyCode::Enter]);
+    assert_eq!(app.mode(), dsascope_tui::keymap::Mode::Filter, "what is wrong is not kept");
+    type_text(&mut app, " 1h");
+    press(&mut app, [KeyCode::Enter]);
+    assert_eq!((app.rows().len(), app.entries().len()), (0, 0));
+    press(&mut app, [KeyCode::Esc]);
+    assert_eq!((app.rows().len(), app.entries().len()), (4, all));
+}
+
+#[test]
+fn a_filtered_stream_says_so() {
+    let size = (120, 30);
+    let mut events = script::busy(3);
+    let mut sieve = Sieve::new("pid == 1388".parse().expect("a filter"));
+    events.retain_mut(|event| sieve.takes(event));
+    let app = app(UNICODE, size, events);
+    let left_out = app.model().filtering().expect("filtered").left_out;
+    assert!(left_out > 0);
+    assert!(screen(&app, size).contains(&format!("FILTERED, {left_out} left out")));
+}
+
+#[test]
+fn the_line_of_a_filter_shows_what_fits_and_what_is_wrong() {
+    let size = (120, 30);
+    let mut app = app(UNICODE, size, script::busy(10));
+    let last = |app: &App| screen(app, size).lines().last().map(str::to_owned).expect("a line");
+    press(&mut app, [KeyCode::Char('/')]);
+    type_text(&mut app, "copy > 5us and stat");
+    assert!(last(&app).contains("status status_code"), "{}", last(&app));
+    press(&mut app, [KeyCode::Tab]);
+    type_text(&mut app, " == CRA");
+    press(&mut app, [KeyCode::Tab, KeyCode::Tab]);
+    assert_eq!(app.filter().text(), "copy > 5us and status == CRA_ALIGN");
+    type_text(&mut app, "X");
+    let line = last(&app);
+    assert!(line.contains("at 26: there is no status CRA_ALIGNX: did you mean CRA_ALIGN?"), "{line}");
 }
 
 #[test]

@@ -142,6 +142,7 @@ fn account() -> Account {
             findings_unobserved: Vec::new(),
             page_requests: Vec::new(),
             selection: None,
+            filter: None,
         },
         faults: Some((1..=FAULTS).map(fault).collect()),
         batches: Vec::new(),

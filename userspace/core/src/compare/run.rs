@@ -155,6 +155,10 @@ pub(super) fn differences(a: &Run, b: &Run) -> Vec<Difference> {
     note("driver", source(sa), source(sb), Severity::Warn);
     note("CPUs", sa.cpus.to_string(), sb.cpus.to_string(), Severity::Warn);
     note("dsascope", sa.tool_version.clone(), sb.tool_version.clone(), Severity::Warn);
+    let filter = |session: &SessionInfo| {
+        session.filter.as_ref().map_or_else(|| "none".into(), |filter| filter.expression.clone())
+    };
+    note("filter", filter(sa), filter(sb), Severity::Refuse);
     let (ca, cb) = (configuration(sa), configuration(sb));
     let objects: BTreeSet<&String> = ca.keys().chain(cb.keys()).collect();
     for object in objects {

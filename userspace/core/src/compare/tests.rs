@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::{CopyOutcome, Event, SessionInfo};
+use crate::event::{CopyOutcome, Event, Filtering, SessionInfo};
 use crate::model::Model;
 use crate::testing::{context, fault};
 use proptest::prelude::*;
@@ -54,6 +54,24 @@ fn a_run_is_like_itself() {
         assert_eq!((change.delta_ns, change.ratio), (Some(0), Some(1.0)));
         assert_ne!(change.certain, Some(true));
     }
+}
+
+#[test]
+fn runs_of_other_faults_are_not_compared() {
+    let a = run(spread(10_000, 100), By::Stage);
+    let mut b = a.clone();
+    b.session.filter = Some(Filtering { expression: "copy > 1us".into(), left_out: 7 });
+    let comparison = compare(&a, &b);
+    let [difference] = &comparison.differences[..] else { panic!("{:?}", comparison.differences) };
+    assert_eq!((difference.what.as_str(), difference.severity), ("filter", Severity::Refuse));
+    assert_eq!((difference.a.as_str(), difference.b.as_str()), ("none", "copy > 1us"));
+    let mut more = b.clone();
+    more.session.filter = Some(Filtering { left_out: 9, ..b.session.filter.clone().unwrap() });
+    assert_eq!(
+        compare(&b, &more).differences,
+        [],
+        "how many do not fit is no difference in what was asked for"
+    );
 }
 
 #[test]

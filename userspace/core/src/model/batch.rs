@@ -188,6 +188,8 @@ pub enum Doubt {
     ElementUnknown,
     /// Whether the driver patched its record cannot be told.
     PatchUnknown,
+    /// The stream has been filtered: elements may be missing.
+    Filtered,
 }
 
 impl Doubt {
@@ -199,6 +201,7 @@ impl Doubt {
             Self::LateElement => "an element arrived after the batch's own record",
             Self::ElementUnknown => "the outcome of an element was not observed",
             Self::PatchUnknown => "whether the driver changed its record cannot be told",
+            Self::Filtered => "a filter may have left elements out",
         }
     }
 }
@@ -368,7 +371,10 @@ impl Batch {
     /// missed earlier; that no copy failed can be said only of a batch that was seen from its first error on.
     pub(super) fn judge(&self) -> Option<MovedKind> {
         let record = self.record?;
-        if self.doubts.contains(&Doubt::SeveralCpus) || self.doubts.contains(&Doubt::LateElement) {
+        if [Doubt::SeveralCpus, Doubt::LateElement, Doubt::Filtered]
+            .iter()
+            .any(|doubt| self.doubts.contains(doubt))
+        {
             return None;
         }
         match record.patch {

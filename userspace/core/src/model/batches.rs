@@ -77,6 +77,8 @@ pub struct Batches {
     ended_total: u64,
     just_ended: Vec<Batch>,
     totals: BatchTotals,
+    /// Faults are missing that were seen and left out.
+    filtered: bool,
 }
 
 impl Batches {
@@ -99,6 +101,11 @@ impl Batches {
     #[must_use]
     pub const fn totals(&self) -> &BatchTotals {
         &self.totals
+    }
+
+    /// The stream does not have every fault.
+    pub(super) const fn are_filtered(&mut self) {
+        self.filtered = true;
     }
 
     /// Another event begins.
@@ -225,7 +232,11 @@ impl Batches {
             }
         }
         identifier.uses += 1;
-        identifier.open.push(Batch::begin(fault, identifier.uses));
+        let mut batch = Batch::begin(fault, identifier.uses);
+        if self.filtered {
+            batch.doubts.insert(Doubt::Filtered);
+        }
+        identifier.open.push(batch);
         identifier.open.len() - 1
     }
 

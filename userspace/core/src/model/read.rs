@@ -3,11 +3,19 @@
 use std::borrow::Cow;
 
 use super::*;
+use crate::event::Filtering;
 
 impl Model {
     #[must_use]
     pub const fn now_ns(&self) -> u64 {
         self.now_ns
+    }
+
+    /// What the stream has of faults, where that is not all, with how many were left out so far.
+    #[must_use]
+    pub fn filtering(&self) -> Option<Filtering> {
+        let filter = self.session.as_ref()?.filter.as_ref()?;
+        Some(Filtering { expression: filter.expression.clone(), left_out: self.left_out })
     }
 
     #[must_use]

@@ -151,6 +151,10 @@ fn head(model: &Model, host: &str) -> Markup {
                 } @else {
                     span.badge.good { "complete" } " every event was received"
                 }
+                @if let Some(filter) = model.filtering() {
+                    " " span.badge.warn { "filtered" } " only faults with " code { (filter.expression) } " are in latencies, maps and findings; "
+                    (number(filter.left_out)) " were left out"
+                }
                 @if !model.ledger().balanced() { " " span.badge.bad { "the books disagree" } " please report this" }
             }
         }

@@ -222,11 +222,13 @@ impl Perfetto {
             text: Some(text.into()),
             ..Annotation::default()
         };
-        let annotations = vec![
+        let mut annotations = vec![
             note("dsascope", &session.tool_version),
             note("kernel", &session.kernel),
             note("submission", "not observed: flows begin with the hand-over"),
         ];
+        annotations
+            .extend(session.filter.as_ref().map(|filter| note("only faults with", &filter.expression)));
         self.event(
             session.started_ns,
             TrackEvent {

@@ -290,6 +290,7 @@ impl New<'_> {
             self.count(&metrics::RECORDS_LOST, record(), ledger.kernel.lost.get(number));
             self.count(&metrics::RECORDS_RECEIVED, record(), ledger.received.get(number));
         }
+        self.count(&metrics::LEFT_OUT, vec![], model.filtering().map(|filter| filter.left_out));
         for (hole, &count) in &ledger.kernel.holes {
             self.count(&metrics::KERNEL_HOLES, vec![hole.clone()], count);
         }

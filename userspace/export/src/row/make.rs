@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
 
-use dsascope_common::hw::completion::status as code;
 use dsascope_common::hw::event_log::EntryHeader;
 use dsascope_common::wire::kind;
 use dsascope_core::decode::{operation, status};
@@ -16,7 +15,6 @@ use super::{Outcome, Row, RowKind, Time, Word};
 
 /// Open files whose names are kept; as many as the model has rows for.
 const NAMES: usize = 4096;
-const PAGE_BYTES: u64 = 4096;
 
 /// Makes rows. What repeats (names of devices, WQs, processes) is written once and borrowed by each row.
 #[derive(Debug)]
@@ -104,6 +102,10 @@ impl Rows {
             let name = Some(name.into());
             take(&Row { kind: RowKind::Ledger, name, lost: Some(lost), ..self.at(at_ns) })?;
         }
+        if let Some(filter) = model.filtering() {
+            let (name, count) = (Some("left_out".into()), Some(filter.left_out));
+            take(&Row { kind: RowKind::Ledger, name, count, ..self.at(at_ns) })?;
+        }
         for (name, &count) in &ledger.kernel.holes {
             let name = Some(name.into());
             take(&Row { kind: RowKind::Ledger, name, count: Some(count), ..self.at(at_ns) })?;
@@ -162,18 +164,15 @@ impl Rows {
 
     fn fault(&mut self, model: &Model, fault: &Fault) -> Row<'_> {
         let device = fault.context.device.kind;
-        // Memory that could not be read is zero, and no entry is: then nothing of it was observed.
-        let entry = (fault.entry != EntryHeader::default()).then_some(&fault.entry);
-        let logged = (fault.logged[0] != code::NONE || !fault.marks.read_failed).then_some(fault.logged[0]);
-        let delivered = fault.delivered_record().map(|record| record[0]);
-        let (outcome, asked, done) = match fault.copy {
-            CopyOutcome::Delivered { bytes } => (Outcome::Delivered, Some(bytes), Some(bytes)),
-            CopyOutcome::Short { asked, done } => (Outcome::Failed, Some(asked), Some(done)),
-            CopyOutcome::NotCopied => (Outcome::NotCopied, None, None),
-            CopyOutcome::Unobserved => (Outcome::Unobserved, None, None),
+        let entry = fault.entry_seen();
+        let (logged, delivered) = (fault.logged_status(), fault.delivered_status());
+        let outcome = match fault.copy {
+            CopyOutcome::Delivered { .. } => Outcome::Delivered,
+            CopyOutcome::Short { .. } => Outcome::Failed,
+            CopyOutcome::NotCopied => Outcome::NotCopied,
+            CopyOutcome::Unobserved => Outcome::Unobserved,
         };
-        let element = entry.filter(|entry| entry.batch());
-        let of_batch = entry.filter(|entry| entry.batch() || fault.error() == code::BATCH_EVL_ERR);
+        let (element, of_batch) = (fault.element_entry(), fault.batch_entry());
         let (times, spans) = (&fault.times, fault.times.durations());
         let ns = |time: Option<NonZeroU64>| time.map(NonZeroU64::get);
         self.remember(model, fault.context);
@@ -190,10 +189,10 @@ impl Rows {
             delivered_status_code: delivered,
             write_fault: entry.map(EntryHeader::fault_rw),
             outcome: Some(outcome),
-            copy_asked_bytes: asked,
-            copy_done_bytes: done,
+            copy_asked_bytes: fault.copy.asked(),
+            copy_done_bytes: fault.copy.done(),
             record_address: entry.map(|entry| Word(entry.fault_addr())),
-            page_address: entry.map(|entry| Word(entry.fault_addr() & !(PAGE_BYTES - 1))),
+            page_address: fault.page_address().map(Word),
             copy_address: fault.copy_addr.map(Word),
             batch_id: of_batch.map(EntryHeader::batch_id),
             batch_index: element.map(EntryHeader::batch_idx),

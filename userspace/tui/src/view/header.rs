@@ -158,6 +158,9 @@ fn loss(app: &App) -> Line<'static> {
         line.push_span(Span::styled(format!("{} holes", header.holes), theme.warn()));
         line.push_span(label(" (stages not seen), nothing lost"));
     }
+    if let Some(filter) = app.model().filtering() {
+        line.push_span(Span::styled(format!("  FILTERED, {} left out", filter.left_out), theme.warn()));
+    }
     let found = app.model().findings().len();
     if found > 0 {
         let findings = if found == 1 { "finding" } else { "findings" };

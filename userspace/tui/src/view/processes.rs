@@ -98,11 +98,13 @@ fn cgroup(path: &str, width: usize) -> String {
 
 fn note(app: &App) -> String {
     let shown = app.rows().len();
-    let filter =
-        if app.filter().is_empty() { String::new() } else { format!("filter \"{}\": ", app.filter()) };
-    match (shown, app.filter().is_empty()) {
-        (0, _) => format!("{filter}none"),
-        (1, _) => format!("{filter}1 row"),
+    let filter = match app.filter().text() {
+        "" => String::new(),
+        text => format!("filter \"{text}\": "),
+    };
+    match shown {
+        0 => format!("{filter}none"),
+        1 => format!("{filter}1 row"),
         _ => format!("{filter}{shown} rows"),
     }
 }

@@ -164,6 +164,7 @@ pub(crate) fn session() -> SessionInfo {
         wall_at_zero_ns: 1_790_000_000_000_000_000,
         ring_bytes: 4 << 20,
         cpus: 4,
+        filter: None,
     }
 }
 
