@@ -215,3 +215,114 @@ fn section(name: U32<Le>, kind: u32, offset: u64, bytes: u64, link: u32) -> Sect
 fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Functions at 0x1010..0x1020 and 0x1030..0x1040, loaded from the start of the file to 0x1000.
+    fn sample() -> Vec<u8> {
+        let symbol = |name, kind, value, size| Sym64::<Le> {
+            st_name: U32::new(Le, name),
+            st_info: kind,
+            st_other: 0,
+            st_shndx: U16::new(Le, 1),
+            st_value: U64::new(Le, value),
+            st_size: U64::new(Le, size),
+        };
+        let all = Table {
+            kind: elf::SHT_SYMTAB,
+            symbols: vec![symbol(1, elf::STT_FUNC, 0x1010, 0x10), symbol(1, elf::STT_OBJECT, 0x1020, 0x10)],
+            names: b"\0first\0".to_vec(),
+        };
+        let dynamic = Table {
+            kind: elf::SHT_DYNSYM,
+            symbols: vec![symbol(1, elf::STT_GNU_IFUNC, 0x1030, 0x10), symbol(1, elf::STT_FUNC, u64::MAX, 2)],
+            names: b"\0second".to_vec(),
+        };
+        let (file, _) = assemble(&[all, dynamic]).unwrap();
+        let mut bytes = vec![0; file.metadata().unwrap().len() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        let segment = ProgramHeader64::<Le> {
+            p_type: U32::new(Le, elf::PT_LOAD),
+            p_flags: U32::new(Le, elf::PF_R | elf::PF_X),
+            p_offset: U64::new(Le, 0),
+            p_vaddr: U64::new(Le, 0x1000),
+            p_paddr: U64::new(Le, 0x1000),
+            p_filesz: U64::new(Le, 0x38),
+            p_memsz: U64::new(Le, 0x38),
+            p_align: U64::new(Le, 0x1000),
+        };
+        let offset = bytes.len() as u64;
+        bytes.extend_from_slice(bytes_of(&segment));
+        bytes[0x20..0x28].copy_from_slice(&offset.to_le_bytes());
+        bytes[0x38..0x3a].copy_from_slice(&1u16.to_le_bytes());
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> io::Result<Symbols> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        Symbols::read(&file)
+    }
+
+    fn found(symbols: &Symbols, offset: u64) -> Option<(String, u64)> {
+        symbols.find(offset).map(|(name, into)| (name.to_owned(), into))
+    }
+
+    #[test]
+    fn functions_of_both_tables_are_found() {
+        let symbols = read(&sample()).unwrap();
+        let function = |name: &str, into| Some((name.to_owned(), into));
+        assert_eq!(found(&symbols, 0x0f), None);
+        assert_eq!(found(&symbols, 0x10), function("first", 0));
+        assert_eq!(found(&symbols, 0x1f), function("first", 0xf));
+        assert_eq!(found(&symbols, 0x20), None, "data is no function");
+        assert_eq!(found(&symbols, 0x37), function("second", 7));
+        assert_eq!(found(&symbols, 0x38), None, "not loaded");
+        assert_eq!(found(&symbols, u64::MAX), None);
+    }
+
+    #[test]
+    fn a_broken_file_is_an_error_or_lacks_functions() {
+        let sample = sample();
+        for end in 0..sample.len() {
+            assert!(read(&sample[..end]).is_err(), "cut at {end}");
+        }
+        let mut readable = 0;
+        for at in 0..sample.len() {
+            for byte in [0, 0xff, sample[at] ^ 0x80, sample[at].wrapping_add(1)] {
+                let mut broken = sample.clone();
+                broken[at] = byte;
+                let Ok(symbols) = read(&broken) else { continue };
+                readable += 1;
+                for offset in (0..0x40).chain([u64::MAX, u64::MAX - 0x1000]) {
+                    assert!(symbols.find(offset).is_none_or(|(name, _)| name.len() < sample.len()));
+                }
+            }
+        }
+        assert!(readable > sample.len(), "most bytes are no reason not to read");
+    }
+
+    #[test]
+    fn a_table_of_any_size_can_be_claimed() {
+        let sample = sample();
+        let sections = u64::from_le_bytes(sample[0x28..0x30].try_into().unwrap()) as usize;
+        let size = sections + size_of::<SectionHeader64<Le>>() + 0x20;
+        let mut file = tempfile::tempfile().unwrap();
+        for (claimed, told) in [(1u64 << 39, "more symbols than are read"), (100 << 20, "")] {
+            let mut large = sample.clone();
+            large[size..size + 8].copy_from_slice(&claimed.to_le_bytes());
+            file.set_len(0).unwrap();
+            file.write_all_at(&large, 0).unwrap();
+            file.set_len(1 << 40).unwrap();
+            match Symbols::read(&file) {
+                Ok(symbols) => {
+                    assert!(told.is_empty() && symbols.bytes() < 1 << 20, "zeros are no functions")
+                }
+                Err(error) => assert_eq!(error.to_string(), told),
+            }
+        }
+        file.flush().unwrap();
+    }
+}
