@@ -2,8 +2,8 @@
 //!
 //! Read from /proc/PID/maps (each mapping), smaps and numa_maps (the mapping asked for) and move_pages(2), which moves nothing (the very
 //! page). All of it is remembered and rationed, so that a storm of faults costs little; what was therefore not read is `None` and
-//! counted. smaps and numa_maps make the kernel walk the page tables of all mappings before: they are read seldom, and not at all
-//! of a process with more than [`WALKED_BYTES`] in memory.
+//! counted. smaps and numa_maps make the kernel walk the page tables of all mappings before, while the process can map nothing: they are
+//! read seldom, and not at all of a process with more than 2 GB in memory, huge pages of hugetlbfs aside.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -23,11 +23,12 @@ const PAGES: usize = 512;
 /// Mappings whose smaps and numa_maps are remembered, and how long.
 const WALKED: usize = 1024;
 const WALKED_HOLDS_NS: u64 = 30_000_000_000;
-/// Reads of smaps and numa_maps: 16 at once, 4 a second.
-const WALKS_AT_ONCE: u64 = 16;
-const WALK_EVERY_NS: u64 = 250_000_000;
+/// Reads of smaps and numa_maps are rationed by what there is to walk, which takes about 1 ms for each of these.
+const STEP_BYTES: u64 = 32 << 20;
+const STEPS_AT_ONCE: u64 = 64;
+const STEP_EVERY_NS: u64 = 50_000_000;
 /// A process with more in memory is left alone.
-pub const WALKED_BYTES: u64 = 8 << 30;
+const WALKED_BYTES: u64 = STEP_BYTES * (STEPS_AT_ONCE - 1);
 /// Of smaps or numa_maps.
 const TEXT_BYTES: u64 = 8 << 20;
 const NAME_CHARS: usize = 256;
@@ -61,7 +62,7 @@ impl Places {
         Self {
             vmas: Vmas::new(),
             walked: HashMap::new(),
-            walks: Ration::new(WALKS_AT_ONCE, WALK_EVERY_NS),
+            walks: Ration::new(STEPS_AT_ONCE, STEP_EVERY_NS),
             not_told: 0,
         }
     }
@@ -131,7 +132,8 @@ fn walked<'a>(
     let key = (pid, mapping.start, mapping.end);
     let holds = table.get(&key).is_some_and(|w| now_ns.saturating_sub(w.at_ns) < WALKED_HOLDS_NS);
     if !holds {
-        if resident_bytes(pid)? > WALKED_BYTES || !walks.take(now_ns) {
+        let resident_bytes = resident_bytes(pid)?;
+        if resident_bytes > WALKED_BYTES || !walks.take(now_ns, 1 + resident_bytes / STEP_BYTES) {
             return None;
         }
         if table.len() >= WALKED {

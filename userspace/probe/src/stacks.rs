@@ -25,7 +25,7 @@ use crate::vmas::{self, Found, Ration, Vmas};
 /// Symbol tables in memory: files, and bytes of all of them. Those unused for longest make room.
 const FILES: usize = 512;
 const FILES_BYTES: u64 = 256 << 20;
-/// Files read: 64 at once, 4 a second. One takes up to some 50 ms.
+/// Files read: 64 at once, 4 a second. A large one takes 20 to 100 ms.
 const READS_AT_ONCE: u64 = 64;
 const READ_EVERY_NS: u64 = 250_000_000;
 const SYMBOL_CHARS: usize = 256;
@@ -129,7 +129,7 @@ impl Symbolizer {
             // None for now, if it must wait.
             let (file, key) = open(pid, mapping).ok()?;
             if !self.kept.contains_key(&key) {
-                if !self.reads.take(now_ns) {
+                if !self.reads.take(now_ns, 1) {
                     self.unread += 1;
                     return None;
                 }

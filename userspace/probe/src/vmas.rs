@@ -68,13 +68,14 @@ impl Ration {
         Self { left: at_once, at_once, every_ns, given_ns: 0 }
     }
 
-    pub(crate) fn take(&mut self, now_ns: u64) -> bool {
+    /// Takes so many, or none.
+    pub(crate) fn take(&mut self, now_ns: u64, count: u64) -> bool {
         let earned = now_ns.saturating_sub(self.given_ns) / self.every_ns;
         self.left = self.left.saturating_add(earned).min(self.at_once);
         self.given_ns += earned * self.every_ns;
-        let any = self.left > 0;
-        self.left -= u64::from(any);
-        any
+        let left = self.left.checked_sub(count);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
     }
 }
 
@@ -102,7 +103,7 @@ impl<T: Default> Vmas<T> {
         let age = known.map(|k| now_ns.saturating_sub(k.read_ns));
         let inside = known.is_some_and(|k| k.position(address).is_some());
         if age.is_none_or(|age| age >= FRESH_NS || (!inside && age >= AGAIN_NS)) {
-            if !self.ration.take(now_ns) {
+            if !self.ration.take(now_ns, 1) {
                 return Found::NotTold;
             }
             match read(pid) {
@@ -209,6 +210,16 @@ mod tests {
         assert!(matches!(vmas.find(AGAIN_NS, 7, 0x9000, whole(&broken)), Found::NotTold));
         assert!(matches!(vmas.find(2 * AGAIN_NS, 7, 0x9000, whole(MAP)), Found::Unmapped(_)));
         assert!(matches!(vmas.find(3 * AGAIN_NS, 7, 0x9000, whole(b"")), Found::Gone), "no mapping at all");
+    }
+
+    #[test]
+    fn a_ration_is_earned_by_time() {
+        let mut ration = Ration::new(10, 100);
+        assert!(!ration.take(0, 11));
+        assert!(ration.take(0, 9) && !ration.take(99, 2) && ration.take(99, 1));
+        assert!(!ration.take(199, 2) && ration.take(200, 2) && !ration.take(299, 1));
+        assert!(!ration.take(u64::MAX, 11) && ration.take(u64::MAX, 10));
+        assert!(!ration.take(5, 1), "time that goes back earns nothing");
     }
 
     #[test]

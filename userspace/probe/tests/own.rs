@@ -1,5 +1,7 @@
 //! Places and stacks of real processes: this one, which knows what it has mapped and where its functions are, and its children.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics fails")]
+
 use std::ffi::c_void;
 use std::fs::{self, File};
 use std::hint::black_box;
