@@ -1,6 +1,6 @@
 //! Names for the addresses of a user stack: [`Symbolizer`] finds file and function in a process that may be hostile, or gone.
 //!
-//! From ELF symbol tables alone ([`symbols`]): a frame has no line numbers to fill, and DWARF costs more time and memory than all the rest.
+//! From ELF symbol tables alone: a frame has no line numbers to fill, and DWARF costs more time and memory than all the rest.
 //! Nothing is fetched, and no file is followed that the process has not mapped. Memory, reads and names are bounded. What is not known is
 //! `None`, never an error. Opening a file of a file system that a process serves (FUSE) may wait for that process: symbolise on a thread that
 //! may wait, not on the ring's.

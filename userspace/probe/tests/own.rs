@@ -1,12 +1,12 @@
 //! Places and stacks of real processes: this one, which knows what it has mapped and where its functions are, and its children.
 
-#![allow(clippy::unwrap_used, reason = "a test that panics fails")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::ffi::c_void;
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::Write as _;
-use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::os::fd::FromRawFd as _;
 use std::process::{Child, Command, Stdio};
 
 use dsascope_core::submission::{Frame, Mapped, Memory, MemoryKind, Permissions};
@@ -24,7 +24,7 @@ struct Region {
 
 impl Region {
     fn new(bytes: usize, protection: i32, flags: i32, file: Option<&File>) -> std::io::Result<Self> {
-        let fd = file.map_or(-1, |f| f.as_raw_fd());
+        let fd = file.map_or(-1, std::os::fd::AsRawFd::as_raw_fd);
         // SAFETY: a new mapping, at an address that the kernel chooses.
         let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, fd, 0) };
         if start == libc::MAP_FAILED {
