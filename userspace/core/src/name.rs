@@ -229,12 +229,7 @@ impl Comm {
 impl fmt::Display for Comm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = self.0.iter().position(|&b| b == 0).unwrap_or(self.0.len());
-        // A command name is chosen by its process: control characters must not reach a terminal.
-        let text: String = String::from_utf8_lossy(&self.0[..end])
-            .chars()
-            .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-            .collect();
-        f.pad(&text)
+        f.pad(&harmless(&self.0[..end], 15))
     }
 }
 
@@ -250,6 +245,27 @@ impl<'de> Deserialize<'de> for Comm {
     }
 }
 
+/// A name that a process chose, as it may be shown: control characters, which a terminal would obey, and those that turn the direction of
+/// writing are replaced; at most `max_chars` characters, the last `…` when some were left off.
+#[must_use]
+pub fn harmless(name: &[u8], max_chars: usize) -> String {
+    // A character has at most four bytes, and whatever is none is replaced by at most one a byte.
+    let enough = &name[..name.len().min(max_chars.saturating_mul(4).saturating_add(4))];
+    let shown = |c: char| match c {
+        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    let text = String::from_utf8_lossy(enough);
+    let mut chars = text.chars();
+    let mut harmless: String = chars.by_ref().take(max_chars).map(shown).collect();
+    if chars.next().is_some() {
+        harmless.pop();
+        harmless.push('…');
+    }
+    harmless
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,6 +279,16 @@ mod tests {
         for bad in ["dsa", "dsa+1", "dsa70000", "wq0.0", ""] {
             assert!(bad.parse::<DeviceId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_name_is_harmless_and_bounded() {
+        assert_eq!(harmless(b"a\x1b[2Jb\n\xff", 20), "a\u{fffd}[2Jb\u{fffd}\u{fffd}");
+        assert_eq!(harmless("ab\u{202e}cd".as_bytes(), 20), "ab\u{fffd}cd");
+        assert_eq!(harmless("äöüß".as_bytes(), 4), "äöüß");
+        assert_eq!(harmless("äöüßé".as_bytes(), 4), "äöü…");
+        assert_eq!(harmless(&[b'x'; 10_000], 3), "xx…");
+        assert_eq!(harmless(b"x", 0), "…");
     }
 
     #[test]

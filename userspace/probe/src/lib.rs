@@ -13,12 +13,15 @@ mod hooks;
 pub mod host;
 mod object;
 pub mod offsets;
+pub mod places;
 pub mod processes;
 mod quiet;
 pub mod sites;
+pub mod stacks;
 mod symbols;
 mod sys;
 mod tracer;
+mod vmas;
 
 pub use error::ProbeError;
 pub use hooks::Attach;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use dsascope_core::event::DeviceId;
+use dsascope_core::submission::Permissions;
 use thiserror::Error;
 
 use crate::ProbeError;
@@ -59,7 +60,7 @@ impl FromStr for Target {
 pub struct Mapping {
     pub start: u64,
     pub end: u64,
-    pub executable: bool,
+    pub permissions: Permissions,
     pub offset: u64,
     /// Major and minor number of the file system, and the inode there; 0 without a file.
     pub device: (u32, u32),
@@ -100,7 +101,8 @@ impl Maps {
     /// One mapping for each file that is mapped executable, in order of address.
     pub fn executable_files(&self) -> impl Iterator<Item = &Mapping> {
         let mut seen = BTreeSet::new();
-        let files = self.mappings.iter().filter(|m| m.executable && m.inode != 0 && m.name.has_root());
+        let files =
+            self.mappings.iter().filter(|m| m.permissions.execute && m.inode != 0 && m.name.has_root());
         files.filter(move |m| seen.insert((m.device, m.inode)))
     }
 }
@@ -119,18 +121,15 @@ fn mapping(line: &[u8]) -> Option<Mapping> {
     let (start, end) = (hex(start)?, hex(end)?);
     let (major, minor) = device.split_once(':')?;
     let device = (u32::try_from(hex(major)?).ok()?, u32::try_from(hex(minor)?).ok()?);
-    let executable = match permissions.as_bytes() {
-        [b'r' | b'-', b'w' | b'-', execute @ (b'x' | b'-'), b'p' | b's'] => *execute == b'x',
-        _ => return None,
-    };
+    let permissions = permissions.parse().ok()?;
     let inode = inode.bytes().all(|b| b.is_ascii_digit()).then(|| inode.parse().ok())??;
     let padding = rest.iter().take_while(|b| **b == b' ').count();
     let name = OsString::from_vec(unescaped(&rest[padding..])).into();
-    (start < end).then_some(Mapping { start, end, executable, offset: hex(offset)?, device, inode, name })
+    (start < end).then_some(Mapping { start, end, permissions, offset: hex(offset)?, device, inode, name })
 }
 
 /// Digits alone: the number parsers also take a sign.
-fn hex(digits: &str) -> Option<u64> {
+pub(crate) fn hex(digits: &str) -> Option<u64> {
     let plain = digits.bytes().all(|b| b.is_ascii_hexdigit());
     plain.then(|| u64::from_str_radix(digits, 16).ok())?
 }
@@ -195,7 +194,7 @@ pub fn executables(pid: u32) -> Result<Executables, ProbeError> {
 }
 
 /// Through map_files, or where those are refused, through the root directory of the process, if the same file is still there.
-fn reach(proc: &Path, pid: u32, mapping: &Mapping) -> io::Result<Executable> {
+pub(crate) fn reach(proc: &Path, pid: u32, mapping: &Mapping) -> io::Result<Executable> {
     let own = proc.join(pid.to_string());
     let mapped = own.join(format!("map_files/{:x}-{:x}", mapping.start, mapping.end));
     let (path, meta) = match fs::metadata(&mapped) {
@@ -351,7 +350,7 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
             Mapping {
                 start: 0x65_1000,
                 end: 0x65_2000,
-                executable: false,
+                permissions: Permissions { read: true, ..Permissions::default() },
                 offset: 0x5_1000,
                 device: (8, 2),
                 inode: 173_521,

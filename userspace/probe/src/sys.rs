@@ -1,4 +1,4 @@
-//! bpf(2) and perf_event_open(2): the calls that aya does not make for a module's functions.
+//! bpf(2) and perf_event_open(2): the calls that aya does not make for a module's functions. And two that tell of or make memory.
 //!
 //! Owns: every unsafe call of this crate, and the file descriptors that come back. Refuses: policy.
 
@@ -388,6 +388,31 @@ struct IdAttr {
     id: u32,
     next_id: u32,
     open_flags: u32,
+}
+
+/// The NUMA node that a process's page lies on; `None` for an absent page, and where the kernel does not say.
+pub(crate) fn page_node(pid: u32, address: u64) -> Option<u16> {
+    let (pid, pages, mut status) = (i32::try_from(pid).ok()?, [address], -1i32);
+    // SAFETY: one page is asked for, and both arrays have one element and live through the call; without target nodes nothing is moved.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_move_pages,
+            pid,
+            1usize,
+            pages.as_ptr(),
+            std::ptr::null::<i32>(),
+            std::ptr::from_mut(&mut status),
+            0,
+        )
+    };
+    if r == 0 { u16::try_from(status).ok() } else { None }
+}
+
+/// A file without a name, in memory.
+pub(crate) fn memory_file(name: &CStr) -> io::Result<std::fs::File> {
+    // SAFETY: the name is a live string.
+    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(owned(fd.into()).into()) }
 }
 
 /// The kernel's own BTF object of that name ("idxd"); `None` when it has none.
