@@ -26,7 +26,7 @@ pub(crate) fn fault(model: &Model, fault: &Fault) -> String {
         fault.context.wq_id().to_string(),
         words::operation(fault),
         words::outcome(fault),
-        optional_duration(&THEME, fault.times.durations().service),
+        optional_duration(&THEME, fault.durations().service),
         format!("{:#x}", fault.copy_addr.unwrap_or_else(|| fault.entry.fault_addr())),
         words::happened(fault),
     )

@@ -15,6 +15,7 @@ pub use crate::ledger::{ByKind, KernelLedger};
 pub use crate::name::{Comm, Context, DeviceId, DeviceKind, Key, WqId};
 pub use crate::probe::{Hook, Verdict, VerdictState};
 pub use crate::stages::{Durations, StageTimes};
+pub use crate::submission::{Element, How, Origin, Seen, SubmittedTotals};
 
 /// Everything that happens, in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +30,7 @@ pub enum Event {
     Release(Release),
     Driver(DriverEvent),
     PageRequest(PageRequest),
+    Seen(Seen),
     Hole(Hole),
     Snapshot(Box<Snapshot>),
     /// Time passes; rates and deadlines move.
@@ -49,6 +51,7 @@ impl Event {
             Self::Release(release) => release.at_ns,
             Self::Driver(event) => event.at_ns,
             Self::PageRequest(request) => request.at_ns,
+            Self::Seen(seen) => seen.at_ns,
             Self::Hole(hole) => hole.at_ns,
             Self::Snapshot(snapshot) => snapshot.at_ns,
             Self::Tick { now_ns } => *now_ns,
@@ -92,9 +95,22 @@ pub struct Fault {
     pub counted_faults: u8,
     pub counted_failures: u8,
     pub marks: Marks,
+    /// Where the record came from; absent where submissions are not traced or this one is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 impl Fault {
+    /// Nanoseconds in each stage, from the submission on where it is known.
+    #[must_use]
+    pub fn durations(&self) -> Durations {
+        let (submitted_ns, seen_ns) = match &self.origin {
+            Some(origin) => (NonZeroU64::new(origin.submitted_ns), origin.seen_ns),
+            None => (None, None),
+        };
+        self.times.durations(submitted_ns, seen_ns)
+    }
+
     /// Error code of the entry without the write-fault bit: 0x1a, 0x26 or 0x27.
     #[must_use]
     pub const fn error(&self) -> u8 {
@@ -401,6 +417,9 @@ pub struct Snapshot {
     pub programs: Vec<ProgramStats>,
     /// Unread bytes in the ring.
     pub ring_used_bytes: Option<u64>,
+    /// What was submitted, where submissions are traced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub submitted: Vec<SubmittedTotals>,
 }
 
 /// Statistics of one attached program.

@@ -27,6 +27,7 @@ pub mod rate;
 pub mod record;
 pub mod sizing;
 pub mod stages;
+pub mod submission;
 pub mod trigger;
 
 #[cfg(test)]

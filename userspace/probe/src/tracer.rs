@@ -268,6 +268,7 @@ impl Tracer {
             active: Some(between(counter::STARTED, counter::ENDED)),
             programs: self.attached.iter().map(Attached::stats).collect(),
             ring_used_bytes: None,
+            submitted: Vec::new(),
         })
     }
 

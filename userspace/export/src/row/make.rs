@@ -174,7 +174,7 @@ impl Rows {
         };
         let element = entry.filter(|entry| entry.batch());
         let of_batch = entry.filter(|entry| entry.batch() || fault.error() == code::BATCH_EVL_ERR);
-        let (times, spans) = (&fault.times, fault.times.durations());
+        let (times, spans) = (&fault.times, fault.durations());
         let ns = |time: Option<NonZeroU64>| time.map(NonZeroU64::get);
         self.remember(model, fault.context);
         let row = self.of_file(fault.context, fault.at_ns);
