@@ -26,7 +26,6 @@ macro_rules! wire {
     )*};
 }
 
-pub mod site;
 mod submission;
 pub use submission::*;
 

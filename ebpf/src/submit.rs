@@ -68,7 +68,7 @@ pub struct Try {
     key: SubmittedKey,
     /// Tells one descriptor from another.
     identity: u64,
-    instruction: u64,
+    next_instruction: u64,
     refused: u64,
 }
 
@@ -127,7 +127,7 @@ fn register(registers: &pt_regs, number: u8, next_instruction: u64) -> u64 {
         14 => registers.r13,
         15 => registers.r14,
         16 => registers.r15,
-        site::NEXT_INSTRUCTION => next_instruction,
+        site::register::NEXT_INSTRUCTION => next_instruction,
         _ => 0,
     }
 }
@@ -136,11 +136,9 @@ fn register(registers: &pt_regs, number: u8, next_instruction: u64) -> u64 {
 #[inline(always)]
 fn addresses(cookie: SiteCookie, registers: &pt_regs) -> (u64, u64) {
     let next = registers.rip + u64::from(cookie.length());
-    let source = register(registers, cookie.base(), next)
-        .wrapping_add(register(registers, cookie.index(), next) << cookie.scale_log2())
-        .wrapping_add(i64::from(cookie.displacement()) as u64);
-    let destination = register(registers, cookie.destination(), next);
-    if cookie.is_32_bit() { (source & 0xffff_ffff, destination & 0xffff_ffff) } else { (source, destination) }
+    let source =
+        cookie.source(register(registers, cookie.base(), next), register(registers, cookie.index(), next));
+    (source, cookie.address(register(registers, cookie.destination(), next)))
 }
 
 /// What is to be told of a submission, and where to.
@@ -153,8 +151,8 @@ struct Sent {
     device: u16,
     wq: u16,
     how: u8,
-    /// A uprobe behind the instruction tells whether it was refused.
-    answered: bool,
+    /// Where a uprobe tells whether it was refused; 0: there is none.
+    next_instruction: u64,
 }
 
 impl Sent {
@@ -202,24 +200,25 @@ fn identity(descriptor: &[u8; 64]) -> u64 {
 
 /// Whether the thread tries again what was refused. Remembers what it tries.
 #[inline(always)]
-fn is_another_try(key: &SubmittedKey, identity: u64, instruction: u64) -> bool {
+fn is_another_try(key: &SubmittedKey, identity: u64, next_instruction: u64) -> bool {
     let thread = current_tid();
     if let Some(last) = TRIES.get_ptr_mut(&thread) {
         // SAFETY: a live map value that only this thread's programs touch.
         let last = unsafe { &mut *last };
         let again = last.refused != 0 && last.identity == identity;
-        *last = Try { key: *key, identity, instruction, refused: 0 };
+        *last = Try { key: *key, identity, next_instruction, refused: 0 };
         return again;
     }
-    let _ = TRIES.insert(&thread, &Try { key: *key, identity, instruction, refused: 0 }, u64::from(BPF_ANY));
+    let _ =
+        TRIES.insert(&thread, &Try { key: *key, identity, next_instruction, refused: 0 }, u64::from(BPF_ANY));
     false
 }
 
+/// By the record's address, so that all submissions with one record are told of or none: a fault could else be taken for an earlier one's.
 #[inline(always)]
-fn is_sampled() -> bool {
+fn is_sampled(record: u64) -> bool {
     let every = SUBMISSION_SAMPLE.load();
-    // SAFETY: the helper has no preconditions.
-    every <= 1 || unsafe { generated::bpf_get_prandom_u32() } & (every - 1) == 0
+    every <= 1 || (record >> 5).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32 & u64::from(every - 1) == 0
 }
 
 #[inline(always)]
@@ -269,7 +268,13 @@ fn submit(ctx: &impl EbpfContext, sent: &Sent) {
     let code = if is_read { record.descriptor[7] } else { OPCODE_UNREAD };
     let words = record.descriptor.as_ptr();
     // SAFETY: within the 64 bytes, and aligned as the record is.
-    let (list, size) = unsafe { (words.add(16).cast::<u64>().read(), words.add(32).cast::<u32>().read()) };
+    let (completion, list, size) = unsafe {
+        (
+            words.add(8).cast::<u64>().read(),
+            words.add(16).cast::<u64>().read(),
+            words.add(32).cast::<u32>().read(),
+        )
+    };
     let key = SubmittedKey {
         place: sent.place(),
         tgid: record.submitter.tgid,
@@ -287,8 +292,9 @@ fn submit(ctx: &impl EbpfContext, sent: &Sent) {
             add(&raw mut (*counts).bytes, u64::from(size));
         }
     }
-    let again = sent.answered && is_another_try(&key, identity(&record.descriptor), sent.instruction);
-    if again || !is_sampled() {
+    let again = sent.next_instruction != 0
+        && is_another_try(&key, identity(&record.descriptor), sent.next_instruction);
+    if again || !is_sampled(completion) {
         // SAFETY: a live map value.
         unsafe { add(&raw mut (*counts).untold, 1) };
         return;
@@ -366,16 +372,11 @@ unsafe fn read_elements(record: *mut ElementsRecord, address: u64, count: u32) -
     true
 }
 
-#[inline(always)]
-fn cookie(ctx: &ProbeContext) -> u64 {
-    // SAFETY: the context is this program's.
-    unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) }
-}
-
 #[uprobe]
 pub fn submission_uprobe(ctx: ProbeContext) -> u32 {
     ran!(&ctx, SUBMISSION);
-    let cookie = SiteCookie(cookie(&ctx));
+    // SAFETY: the context is this program's.
+    let cookie = SiteCookie(unsafe { generated::bpf_get_attach_cookie(ctx.as_ptr()) });
     // SAFETY: the context is this program's.
     let registers = unsafe { &*ctx.regs };
     let (from, portal) = addresses(cookie, registers);
@@ -387,13 +388,17 @@ pub fn submission_uprobe(ctx: ProbeContext) -> u32 {
         device: WQ_BY_PORTAL,
         wq: WQ_BY_PORTAL,
         how: cookie.instruction(),
-        answered: cookie.is_answered(),
+        next_instruction: if cookie.result_follows() {
+            registers.rip + u64::from(cookie.length())
+        } else {
+            0
+        },
     };
     submit(&ctx, &sent);
     0
 }
 
-/// Behind an ENQCMD: the cookie is how many bytes it is long.
+/// Behind an ENQCMD.
 #[uprobe]
 pub fn refusal_uprobe(ctx: ProbeContext) -> u32 {
     ran!(&ctx, REFUSAL);
@@ -404,7 +409,7 @@ pub fn refusal_uprobe(ctx: ProbeContext) -> u32 {
     {
         // SAFETY: a live map value that only this thread's programs touch.
         let last = unsafe { &mut *last };
-        if last.instruction + cookie(&ctx) == ip && last.refused == 0 {
+        if last.next_instruction == ip && last.refused == 0 {
             last.refused = 1;
             if let Some(counts) = SUBMITTED.get_ptr_mut(&last.key) {
                 // SAFETY: a live map value.
@@ -431,7 +436,7 @@ pub fn submit_usdt(ctx: ProbeContext) -> u32 {
             device: WQ_BY_PORTAL,
             wq: WQ_BY_PORTAL,
             how: how as u8,
-            answered: false,
+            next_instruction: 0,
         };
         submit(&ctx, &sent);
     }
@@ -489,7 +494,7 @@ fn write_end(ctx: &impl EbpfContext, written: i32) {
             device: writing.device,
             wq: writing.wq,
             how: how::WRITE,
-            answered: false,
+            next_instruction: 0,
         };
         submit(ctx, &sent);
         n += 1;

@@ -15,7 +15,9 @@ pub use crate::ledger::{ByKind, KernelLedger};
 pub use crate::name::{Comm, Context, DeviceId, DeviceKind, Key, WqId};
 pub use crate::probe::{Hook, Verdict, VerdictState};
 pub use crate::stages::{Durations, StageTimes};
-pub use crate::submission::{Element, How, Origin, Seen, SubmittedTotals};
+pub use crate::submission::{
+    Element, How, Origin, Seen, SubmittedTotals, SubmitterFile, SubmitterSite, Submitters,
+};
 
 /// Everything that happens, in order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -492,6 +494,9 @@ pub struct SessionInfo {
     pub wall_at_zero_ns: i64,
     pub ring_bytes: u64,
     pub cpus: u32,
+    /// Where submissions are traced; absent where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitters: Option<Submitters>,
 }
 
 impl SessionInfo {

@@ -151,6 +151,46 @@ pub struct SubmittedTotals {
     pub lists_cut: u64,
 }
 
+/// How submissions are traced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Submitters {
+    pub files: Vec<SubmitterFile>,
+    /// What tracing costs a program at each submission on this host, as measured when attaching; null: it could not be measured.
+    pub cost_ns: Option<u64>,
+    /// Of the records' addresses, one in so many is followed; counts are of all.
+    pub sample: u32,
+    /// Descriptors of a batch's list that are told of.
+    pub elements_told: u32,
+}
+
+/// A program or library in which submissions are traced.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SubmitterFile {
+    pub file: String,
+    /// In this process alone; null: in each that runs the file.
+    pub pid: Option<u32>,
+    pub sites: Vec<SubmitterSite>,
+    /// Submitting instructions that the file's own probe points tell of already.
+    pub covered: u64,
+    /// Places that submit, or may, and have no probe, each with its reason.
+    pub unprobeable: Vec<String>,
+    /// Why the file could not be searched at all.
+    pub problem: Option<String>,
+}
+
+/// A place where submissions are seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SubmitterSite {
+    /// movdir64b, enqcmd, enqcmds, `dsascope:submit` or `dsascope:seen`.
+    pub what: String,
+    /// As the file is linked.
+    pub address: u64,
+    pub symbol: Option<String>,
+    pub instruction: String,
+    /// Why the kernel set no probe; null: it did.
+    pub refused: Option<String>,
+}
+
 /// The completion record that a descriptor asks for: its address, if it has one.
 #[must_use]
 pub(crate) const fn record_of(descriptor: &Descriptor) -> Option<u64> {
