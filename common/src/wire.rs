@@ -26,6 +26,9 @@ macro_rules! wire {
     )*};
 }
 
+mod submission;
+pub use submission::*;
+
 /// Record kinds: [`RecordHeader::kind`], and the index into the ledger's counters.
 pub mod kind {
     pub const FAULT: u16 = 1;
@@ -36,6 +39,9 @@ pub mod kind {
     pub const PAGE_REQUEST: u16 = 6;
     pub const DRIVER: u16 = 7;
     pub const PAGE_RESPONSE: u16 = 8;
+    pub const SUBMISSION: u16 = 9;
+    pub const ELEMENTS: u16 = 10;
+    pub const SEEN: u16 = 11;
     pub const COUNT: usize = 16;
     pub const NAMES: [&str; COUNT] = [
         "",
@@ -47,9 +53,9 @@ pub mod kind {
         "page_request",
         "driver",
         "page_response",
-        "",
-        "",
-        "",
+        "submission",
+        "elements",
+        "seen",
         "",
         "",
         "",
@@ -395,6 +401,12 @@ pub mod hole {
     pub const READ_FAILED: u32 = 6;
     /// The map of running interrupt threads, opens or releases was full.
     pub const TASK_FULL: u32 = 7;
+    /// The map of submitted descriptors' counts was full: counted under [`super::OTHER_SUBMITTED`].
+    pub const SUBMITTED_FULL: u32 = 8;
+    /// A descriptor could not be read where it was submitted.
+    pub const DESCRIPTOR_UNREAD: u32 = 9;
+    /// A submission has no stack: the map of stacks had another in its place, or there are no frames.
+    pub const STACK_MISSING: u32 = 10;
     pub const COUNT: usize = 16;
     pub const NAMES: [&str; COUNT] = [
         "pending_full",
@@ -405,9 +417,9 @@ pub mod hole {
         "totals_full",
         "read_failed",
         "task_full",
-        "",
-        "",
-        "",
+        "submitted_full",
+        "descriptor_unread",
+        "stack_missing",
         "",
         "",
         "",
@@ -442,6 +454,11 @@ pub mod hook {
     pub const RESET_START: u32 = 21;
     pub const RESET_END: u32 = 22;
     pub const WARNING: u32 = 23;
+    pub const SUBMISSION: u32 = 24;
+    pub const REFUSAL: u32 = 25;
+    pub const SEEN: u32 = 26;
+    pub const WRITE_START: u32 = 27;
+    pub const WRITE_END: u32 = 28;
     pub const COUNT: usize = 32;
 }
 
@@ -459,6 +476,10 @@ pub mod name {
     pub const REQUESTERS: &str = "REQUESTERS";
     pub const RELEASING: &str = "RELEASING";
     pub const INTERRUPTS: &str = "INTERRUPTS";
+    pub const SUBMITTED: &str = "SUBMITTED";
+    pub const STACKS: &str = "STACKS";
+    pub const TRIES: &str = "TRIES";
+    pub const WRITING: &str = "WRITING";
     /// aya-log's ring.
     pub const LOG: &str = "AYA_LOGS";
     /// u64: address of `idxd_evl_fault_work`; a queued work is ours when its function is this.
@@ -469,6 +490,10 @@ pub mod name {
     pub const STAGES: &str = "STAGES";
     /// u32: 1 when no program observes the copy.
     pub const COPY_UNOBSERVED: &str = "COPY_UNOBSERVED";
+    /// u32, a power of two: one submission in so many is told of.
+    pub const SUBMISSION_SAMPLE: &str = "SUBMISSION_SAMPLE";
+    /// u32: so many descriptors of a batch's list are told of.
+    pub const ELEMENTS_TOLD: &str = "ELEMENTS_TOLD";
     /// u32: 1 logs through aya-log.
     pub const VERBOSE: &str = "VERBOSE";
 }
@@ -476,6 +501,10 @@ pub mod name {
 /// The context under which totals are kept when the totals map is full.
 pub const OTHER_CONTEXT: ContextKey =
     ContextKey { opened_ns: u64::MAX, pasid: u32::MAX, device: u16::MAX, wq: u16::MAX };
+
+/// The key under which submissions are counted when their map is full.
+pub const OTHER_SUBMITTED: SubmittedKey =
+    SubmittedKey { place: u64::MAX, tgid: u32::MAX, opcode: u8::MAX, how: u8::MAX, reserved: u16::MAX };
 
 /// Calls `$m!` with every struct offset that the programs need, as `GLOBAL = "struct", "member.path";`. The loader reads each from
 /// the BTF of vmlinux or of the idxd module and sets the u32 global of that name. Nothing else knows an offset.

@@ -120,6 +120,31 @@ pub unsafe trait Record {
 /// `record` must point to a `T` in a map value or on the stack.
 #[inline(always)]
 pub unsafe fn send<T: Record>(record: *mut T, time_ns: u64) -> bool {
+    // SAFETY: `Record` promises the header; the caller vouches for the memory.
+    send_by::<T>(time_ns, |header, flags| unsafe {
+        *record.cast::<RecordHeader>() = header;
+        EVENTS.output::<T>(&*record, flags).is_ok()
+    })
+}
+
+/// Sends one record that `fill` puts together in the ring itself, all of it but the header; for records that a stack is too small for.
+#[inline(always)]
+pub fn send_in_place<T: Record + 'static>(time_ns: u64, fill: impl FnOnce(*mut T)) -> bool {
+    send_by::<T>(time_ns, |header, flags| {
+        let Some(mut entry) = EVENTS.reserve::<T>(0) else { return false };
+        let record = entry.as_mut_ptr();
+        // SAFETY: the ring's memory, of a `T`'s size; `Record` promises the header.
+        unsafe { record.cast::<RecordHeader>().write(header) };
+        fill(record);
+        entry.submit(flags);
+        true
+    })
+}
+
+/// Keeps the books of one record, and says how to wake the reader: seldom, as it also looks on a timer, and a wake-up costs more than
+/// the record.
+#[inline(always)]
+fn send_by<T: Record>(time_ns: u64, put: impl FnOnce(RecordHeader, u64) -> bool) -> bool {
     let Some(counters) = COUNTERS.get_ptr_mut(0) else { return false };
     let counters = counters.cast::<u64>();
     let index = |i: u32| {
@@ -127,15 +152,13 @@ pub unsafe fn send<T: Record>(record: *mut T, time_ns: u64) -> bool {
         unsafe { counters.add(i as usize) }
     };
     let kind = u32::from(T::KIND);
-    // SAFETY: `Record` promises the header; the caller vouches for the memory; counters are a live map value.
+    // SAFETY: counters are a live map value.
     unsafe {
         add(index(counter::SEEN + kind), 1);
-        *record.cast::<RecordHeader>() =
+        let header =
             RecordHeader { kind: T::KIND, cpu: current_cpu(), lost: *index(counter::LOST) as u32, time_ns };
-        // Wake the reader seldom: it also looks on a timer, and a wake-up costs more than the record.
         let due = *index(counter::SEEN + kind) & WAKE_MASK.load() == 0;
-        let flags = if due { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
-        if EVENTS.output::<T>(&*record, flags).is_ok() {
+        if put(header, if due { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }) {
             add(index(counter::SENT + kind), 1);
             true
         } else {

@@ -32,6 +32,8 @@ mod service;
 #[cfg(target_arch = "bpf")]
 mod slots;
 #[cfg(target_arch = "bpf")]
+mod submit;
+#[cfg(target_arch = "bpf")]
 mod tasks;
 #[cfg(target_arch = "bpf")]
 mod wrap;

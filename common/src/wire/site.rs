@@ -105,6 +105,12 @@ impl SiteCookie {
         self.field(RESULT_FOLLOWS, 1) != 0
     }
 
+    /// The same where nothing tells of a result.
+    #[must_use]
+    pub const fn without_result(self) -> Self {
+        Self(self.0 & !(1 << RESULT_FOLLOWS))
+    }
+
     #[must_use]
     pub const fn length(self) -> u8 {
         self.field(LENGTH, 4)

@@ -92,7 +92,7 @@ impl Blocks {
         header.last_ns = U64::new(header.last_ns.get().max(at_ns));
         match event {
             Event::Fault(fault) => {
-                let service_ns = fault.times.durations().get(Stage::Service).unwrap_or(0);
+                let service_ns = fault.durations().get(Stage::Service).unwrap_or(0);
                 if service_ns > header.worst_ns.get() {
                     header.worst_ns = U64::new(service_ns);
                     header.worst_event = header.events;

@@ -431,6 +431,7 @@ const BLANK: Fault = Fault {
         read_failed: false,
         outcome_inferred: false,
     },
+    origin: None,
 };
 
 /// A payload being read.

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use dsascope_probe::Target;
+
 use crate::exit::{Code, Failure};
 use crate::flags::{self, Attach};
 use crate::units::show_bytes;
@@ -11,6 +13,9 @@ use crate::units::show_bytes;
 const MAX_RING_BYTES: u64 = 1 << 30;
 /// The map of followed faults is allocated when attaching, at some 300 bytes each.
 const PENDING: std::ops::RangeInclusive<u32> = 64..=1 << 20;
+const MAX_SAMPLE: u32 = 1 << 20;
+/// The programs tell of no more, whatever they are told.
+const MAX_BATCH_LIST: u32 = 1024;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tracing {
@@ -22,6 +27,11 @@ pub(crate) struct Tracing {
     /// A record a stage in place of one a fault.
     pub stages: bool,
     pub page_requests: bool,
+    /// Whose submissions are followed.
+    pub submitters: Vec<Target>,
+    /// A power of two.
+    pub submission_sample: u32,
+    pub batch_list: u32,
 }
 
 impl Tracing {
@@ -33,6 +43,23 @@ impl Tracing {
                 format!("choose a number from {} to {}", PENDING.start(), PENDING.end()),
             ));
         }
+        if !flags.submission_sample.is_power_of_two() || flags.submission_sample > MAX_SAMPLE {
+            return Err(Failure::new(
+                Code::Usage,
+                format!(
+                    "--submission-sample {}: not a power of two up to {MAX_SAMPLE}",
+                    flags.submission_sample
+                ),
+                "choose 1, 2, 4, 8, ...",
+            ));
+        }
+        if flags.batch_list > MAX_BATCH_LIST {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("--batch-list {} is out of range", flags.batch_list),
+                format!("choose a number up to {MAX_BATCH_LIST}"),
+            ));
+        }
         Ok(Self {
             attach: flags.attach,
             ring_bytes: ring_bytes(flags.ring_size, page_bytes)?,
@@ -40,6 +67,9 @@ impl Tracing {
             verbose: flags.verbose,
             stages: flags.stages,
             page_requests: flags.page_requests,
+            submitters: flags.submitter.clone(),
+            submission_sample: flags.submission_sample,
+            batch_list: flags.batch_list,
         })
     }
 }
@@ -127,6 +157,11 @@ impl Selection {
     /// Whether anything of this device is wanted.
     pub(crate) fn takes_device(&self, device: u16) -> bool {
         self.wqs.is_empty() || self.wqs.iter().any(|wq| wq.device == device)
+    }
+
+    /// Whether anything of this process is wanted.
+    pub(crate) fn takes_process(&self, pid: u32) -> bool {
+        self.pids.is_empty() || self.pids.contains(&pid)
     }
 
     pub(crate) fn takes(&self, pid: Option<u32>, device: u16, wq: u16) -> bool {

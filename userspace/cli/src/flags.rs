@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use dsascope_core::compare::Condition;
 use dsascope_core::filter::Filter;
 use dsascope_core::trigger::Trigger;
+use dsascope_probe::Target;
 
 use crate::replay::Speed;
 use crate::{exit::Code, units};
@@ -222,6 +223,18 @@ pub(crate) struct Common {
     /// Follow page requests too: how long the IOMMU takes where a WQ's page requests are on (runs at each IOMMU invalidation)
     #[arg(long)]
     pub page_requests: bool,
+
+    /// Follow submissions too: of a program or library, of a process, or of each process that has a WQ open (may be repeated)
+    #[arg(long, value_name = "PATH|PID|auto")]
+    pub submitter: Vec<Target>,
+
+    /// Follow one in N of the completion records that are submitted, a power of two; counts stay those of all
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "submitter")]
+    pub submission_sample: u32,
+
+    /// Descriptors of a batch's list that are followed
+    #[arg(long, default_value_t = 64, value_name = "N", requires = "submitter")]
+    pub batch_list: u32,
 
     /// Send a record a stage in place of one a fault: to measure what that costs
     #[arg(long, hide = true)]

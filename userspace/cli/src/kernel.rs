@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use dsascope_core::event::{Event, Snapshot};
-use dsascope_probe::{Host, Options, ProbeError, Tracer, now_ns};
+use dsascope_probe::{Host, Options, ProbeError, Submissions, Tracer, now_ns};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::config::Tracing;
 use crate::exit::{Code, Failure};
 use crate::flags::Attach;
+use crate::privileges;
 use crate::source::{BATCH, Next, Source};
 
 /// How long an event may wait in a ring that is below its wake-up mark: while events come, and when none has come for [`CALM`] looks.
@@ -45,6 +46,17 @@ impl Kernel {
             pending: tracing.pending,
             page_requests: tracing.page_requests,
             stages: tracing.stages,
+            submissions: Submissions {
+                of: tracing.submitters.clone(),
+                sample: tracing.submission_sample,
+                elements_told: tracing.batch_list,
+                begin: || {
+                    // Then it holds all of them, and that is no reason not to look.
+                    if let Err(error) = privileges::keep_for_submitters() {
+                        log::warn!("{error:#}");
+                    }
+                },
+            },
             verbose: tracing.verbose,
         };
         let tracer = Tracer::attach(host, &options).map_err(failure)?;

@@ -18,13 +18,39 @@ pub(crate) fn missing() -> Result<Vec<String>> {
 /// Clears the ambient, effective, permitted and inheritable sets and sets `no_new_privs`. To be called after attaching, before the
 /// first event is read, on each thread there is: capabilities belong to threads.
 pub(crate) fn drop_all() -> Result<()> {
+    no_new()?;
+    for set in [CapSet::Ambient, CapSet::Effective, CapSet::Inheritable, CapSet::Permitted] {
+        caps::clear(None, set).with_context(|| format!("drop the {set:?} capabilities"))?;
+    }
+    Ok(())
+}
+
+fn no_new() -> Result<()> {
     // SAFETY: prctl(2) with integer arguments alone.
     let done = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
     if done != 0 {
         return Err(std::io::Error::last_os_error()).context("set no_new_privs");
     }
-    for set in [CapSet::Ambient, CapSet::Effective, CapSet::Inheritable, CapSet::Permitted] {
+    Ok(())
+}
+
+/// Keeps on this thread what the tracing of submissions needs all along: to attach uprobes, and to see what processes have mapped.
+pub(crate) fn keep_for_submitters() -> Result<()> {
+    const NEEDED: [Capability; 4] = [
+        Capability::CAP_PERFMON,
+        Capability::CAP_SYS_PTRACE,
+        Capability::CAP_DAC_READ_SEARCH,
+        // To follow /proc/PID/map_files.
+        Capability::CAP_CHECKPOINT_RESTORE,
+    ];
+    no_new()?;
+    let held = caps::read(None, CapSet::Permitted).context("read this thread's capabilities")?;
+    let kept = NEEDED.into_iter().filter(|capability| held.contains(capability)).collect();
+    for set in [CapSet::Ambient, CapSet::Inheritable] {
         caps::clear(None, set).with_context(|| format!("drop the {set:?} capabilities"))?;
+    }
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        caps::set(None, set, &kept).with_context(|| format!("reduce the {set:?} capabilities"))?;
     }
     Ok(())
 }

@@ -125,7 +125,7 @@ fn one(model: &Model, place: usize, fault: &Fault) -> String {
     let comm = model.process(fault.context.key()).and_then(|process| process.comm);
     let comm = fit(&comm.map(|comm| comm.to_string()).unwrap_or_default(), 15);
     let pid = fault.tgid.map_or_else(|| "?".into(), |tgid| tgid.to_string());
-    let durations = fault.times.durations();
+    let durations = fault.durations();
     let parts: Vec<String> = [Stage::Interrupt, Stage::Queue, Stage::Prepare, Stage::Copy, Stage::Finish]
         .into_iter()
         .filter_map(|stage| {

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use dsascope_core::event::{DriverEvent, Event, Fault, Happening, Hole, HoleKind, PageRequest, SessionInfo};
+use dsascope_core::event::{
+    DriverEvent, Event, Fault, Happening, Hole, HoleKind, PageRequest, SessionInfo, Stack,
+};
 use dsascope_core::hist::Summary;
 use dsascope_core::model::{Batch, Model, Process};
 use dsascope_core::stages::Stage;
@@ -26,7 +28,7 @@ pub(crate) fn fault(model: &Model, fault: &Fault) -> String {
         fault.context.wq_id().to_string(),
         words::operation(fault),
         words::outcome(fault),
-        optional_duration(&THEME, fault.times.durations().service),
+        optional_duration(&THEME, fault.durations().service),
         format!("{:#x}", fault.copy_addr.unwrap_or_else(|| fault.entry.fault_addr())),
         words::happened(fault),
     )
@@ -70,7 +72,13 @@ pub(crate) fn other(model: &Model, event: &Event) -> Option<String> {
         Event::Interrupt(interrupt) => (interrupt.at_ns, words::interrupt(interrupt)?),
         Event::PageRequest(request) => (request.at_ns, page_request(request)),
         Event::Hole(hole) => (hole.at_ns, hole_text(hole)),
-        Event::Session(_) | Event::Fault(_) | Event::Snapshot(_) | Event::Tick { .. } => return None,
+        Event::Stack(stack) => (stack.at_ns, stack_text(stack)),
+        Event::Session(_)
+        | Event::Fault(_)
+        | Event::Seen(_)
+        | Event::Place(_)
+        | Event::Snapshot(_)
+        | Event::Tick { .. } => return None,
     };
     Some(format!("{:>12} -- {text}", moment(model, at_ns)))
 }
@@ -78,6 +86,12 @@ pub(crate) fn other(model: &Model, event: &Event) -> Option<String> {
 /// The driver writes SWERROR in four lines of numbers; the interrupt's line has it in words.
 fn is_told_otherwise(event: &DriverEvent) -> bool {
     matches!(&event.what, Happening::Warning { text } if text.starts_with("err["))
+}
+
+/// Frames of a stack, the submitting one first.
+fn stack_text(stack: &Stack) -> String {
+    let frames: Vec<String> = stack.frames.iter().map(ToString::to_string).collect();
+    format!("stack {} of process {}: {}", stack.id, stack.tgid, frames.join(" < "))
 }
 
 fn page_request(request: &PageRequest) -> String {

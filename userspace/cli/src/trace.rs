@@ -106,6 +106,12 @@ fn takes(select: &Selection, model: &Model, event: &Event) -> bool {
             let tgid = model.process(release.context.key()).and_then(|process| process.tgid);
             select.takes(tgid, release.context.device.id, release.context.wq)
         }
+        // Of faults alone: the others are as many as there are completions, and in the summary.
+        Event::Seen(seen) => {
+            seen.context.is_some_and(|context| select.takes(Some(seen.tgid), context.device.id, context.wq))
+        }
+        Event::Stack(stack) => select.takes_process(stack.tgid),
+        Event::Place(place) => select.takes_process(place.tgid),
         Event::Hole(hole) => {
             matches!(hole.what, HoleKind::RingLost { .. } | HoleKind::Undecodable) || select.is_all()
         }

@@ -16,6 +16,9 @@ pub use crate::ledger::{ByKind, KernelLedger};
 pub use crate::name::{Comm, Context, DeviceId, DeviceKind, Key, WqId};
 pub use crate::probe::{Hook, Verdict, VerdictState};
 pub use crate::stages::{Durations, StageTimes};
+pub use crate::submission::{
+    Element, How, Origin, Place, Seen, Stack, SubmittedTotals, SubmitterFile, SubmitterSite, Submitters,
+};
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -32,6 +35,11 @@ pub enum Event {
     Release(Release),
     Driver(DriverEvent),
     PageRequest(PageRequest),
+    Seen(Seen),
+    /// The names behind the stack of an origin; after the first fault that has it.
+    Stack(Box<Stack>),
+    /// The memory behind a page of completion records; after a fault there.
+    Place(Box<Place>),
     Hole(Hole),
     Snapshot(Box<Snapshot>),
     /// Time passes; rates and deadlines move.
@@ -52,6 +60,9 @@ impl Event {
             Self::Release(release) => release.at_ns,
             Self::Driver(event) => event.at_ns,
             Self::PageRequest(request) => request.at_ns,
+            Self::Seen(seen) => seen.at_ns,
+            Self::Stack(stack) => stack.at_ns,
+            Self::Place(place) => place.at_ns,
             Self::Hole(hole) => hole.at_ns,
             Self::Snapshot(snapshot) => snapshot.at_ns,
             Self::Tick { now_ns } => *now_ns,
@@ -95,9 +106,22 @@ pub struct Fault {
     pub counted_faults: u8,
     pub counted_failures: u8,
     pub marks: Marks,
+    /// Where the record came from; absent where submissions are not traced or this one is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 impl Fault {
+    /// Nanoseconds in each stage, from the submission on where it is known.
+    #[must_use]
+    pub fn durations(&self) -> Durations {
+        let (submitted_ns, seen_ns) = match &self.origin {
+            Some(origin) => (NonZeroU64::new(origin.submitted_ns), origin.seen_ns),
+            None => (None, None),
+        };
+        self.times.durations(submitted_ns, seen_ns)
+    }
+
     /// Error code of the entry without the write-fault bit: 0x1a, 0x26 or 0x27.
     #[must_use]
     pub const fn error(&self) -> u8 {
@@ -464,6 +488,9 @@ pub struct Snapshot {
     /// Faults that the session's filter has left out so far; null without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<u64>,
+    /// What was submitted, where submissions are traced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub submitted: Vec<SubmittedTotals>,
 }
 
 /// Statistics of one attached program.
@@ -540,6 +567,9 @@ pub struct SessionInfo {
     /// the whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Filtering>,
+    /// Where submissions are traced; absent where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submitters: Option<Submitters>,
 }
 
 impl SessionInfo {

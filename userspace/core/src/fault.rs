@@ -160,6 +160,7 @@ impl StageJoiner {
             counted_faults: 0,
             counted_failures: 0,
             marks: Marks { read_failed: bytes.is_none(), ..Marks::default() },
+            origin: None,
         };
         if self.pending.remove(&record.work).is_some() {
             // The same memory queued again: the start of its last use was not seen.

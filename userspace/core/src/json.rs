@@ -15,7 +15,8 @@ use crate::decode::text::{Decoded, Item};
 use crate::decode::{SoftwareError, operation, status};
 use crate::event::{
     Comm, Command, Context, ContextTotals, DriverEvent, Durations, Event, Fault, Filtering, Happening, Hole,
-    HoleKind, Interrupt, Open, PageRequest, ProgramStats, Release, SessionInfo, WqConfig,
+    HoleKind, Interrupt, Open, PageRequest, Place, ProgramStats, Release, Seen, SessionInfo, Stack,
+    SubmittedTotals, WqConfig,
 };
 use crate::findings::{Finding, FindingKind};
 use crate::hist::{StageHistograms, Summary};
@@ -47,6 +48,9 @@ pub enum Body {
     Release(Release),
     Driver(Box<DriverLine>),
     PageRequest(PageRequest),
+    Seen(Seen),
+    Stack(Box<Stack>),
+    Place(Box<Place>),
     Hole(Hole),
     /// A batch ended, as far as its entries tell; or was open when tracing ended.
     Batch(Box<BatchLine>),
@@ -101,6 +105,9 @@ pub struct FaultLine {
     pub batch: Option<BatchPlace>,
     /// Nanoseconds in each stage.
     pub durations_ns: Durations,
+    /// Name of the submitted descriptor's operation; absent where its submission is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin_operation: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -179,6 +186,9 @@ pub struct StatLine {
     /// Page requests by process since tracing began, with `--page-requests`.
     #[serde(default)]
     pub page_requests: Vec<PageRequestTotals>,
+    /// What programs submitted, since tracing began; absent where submissions are not traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submissions: Option<SubmissionsLine>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -229,6 +239,9 @@ pub struct SummaryLine {
     pub findings_unobserved: Vec<FindingKind>,
     #[serde(default)]
     pub page_requests: Vec<PageRequestTotals>,
+    /// What programs submitted, since tracing began; absent where submissions are not traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub submissions: Option<SubmissionsLine>,
     /// Only what this names is in `contexts`; null: nothing was left out. The other figures are of the whole.
     #[serde(default)]
     pub selection: Option<String>,
@@ -236,6 +249,28 @@ pub struct SummaryLine {
     /// those that it took.
     #[serde(default)]
     pub filter: Option<Filtering>,
+}
+
+/// What programs submitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SubmissionsLine {
+    /// Faults whose submission is known.
+    pub faults: u64,
+    /// From submission to seen, of records that did not fault; null: no program tells.
+    pub unfaulted: Option<Summary>,
+    /// Exact counts, by process, WQ, operation and way.
+    pub totals: Vec<SubmittedTotals>,
+}
+
+impl SubmissionsLine {
+    fn of(model: &Model) -> Option<Self> {
+        let submissions = model.submissions();
+        submissions.are_traced().then(|| Self {
+            faults: submissions.joined(),
+            unfaulted: submissions.unfaulted(),
+            totals: submissions.totals().to_vec(),
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -269,6 +304,9 @@ impl Line {
             Event::Release(release) => Body::Release(*release),
             Event::Driver(event) => Body::Driver(Box::new(DriverLine::new(event, model))),
             Event::PageRequest(request) => Body::PageRequest(*request),
+            Event::Seen(seen) => Body::Seen(*seen),
+            Event::Stack(stack) => Body::Stack(stack.clone()),
+            Event::Place(place) => Body::Place(place.clone()),
             Event::Hole(hole) => Body::Hole(*hole),
             Event::Snapshot(_) | Event::Tick { .. } => return None,
         };
@@ -286,6 +324,9 @@ impl Line {
             Body::Release(release) => Event::Release(release),
             Body::Driver(line) => Event::Driver(line.event),
             Body::PageRequest(request) => Event::PageRequest(request),
+            Body::Seen(seen) => Event::Seen(seen),
+            Body::Stack(stack) => Event::Stack(stack),
+            Body::Place(place) => Event::Place(place),
             Body::Hole(hole) => Event::Hole(hole),
             Body::Batch(_)
             | Body::Stat(_)
@@ -347,7 +388,8 @@ impl FaultLine {
                 index: entry.batch_idx(),
                 first_error: entry.first_err_in_batch(),
             }),
-            durations_ns: fault.times.durations(),
+            durations_ns: fault.durations(),
+            origin_operation: fault.origin.and_then(|origin| name(operation(kind, origin.operation))),
         }
     }
 }
@@ -444,6 +486,7 @@ pub fn stat(model: &mut Model) -> Line {
         event_logs: model.event_logs().collect(),
         findings: model.findings(),
         page_requests: model.page_requests().totals().collect(),
+        submissions: SubmissionsLine::of(model),
     })))
 }
 
@@ -490,6 +533,7 @@ pub fn summary(model: &Model) -> Line {
         findings: model.findings(),
         findings_unobserved: model.findings_unobserved(),
         page_requests: model.page_requests().totals().collect(),
+        submissions: SubmissionsLine::of(model),
         selection: None,
         filter: model.filtering(),
     })))

@@ -27,10 +27,17 @@ pub struct ByKind {
     pub page_request: u64,
     #[serde(default)]
     pub page_response: u64,
+    #[serde(default)]
+    pub submission: u64,
+    /// Parts of batches' lists.
+    #[serde(default)]
+    pub elements: u64,
+    #[serde(default)]
+    pub seen: u64,
 }
 
 impl ByKind {
-    pub const KINDS: [u16; 8] = [
+    pub const KINDS: [u16; 11] = [
         kind::FAULT,
         kind::INTERRUPT,
         kind::OPEN,
@@ -39,6 +46,9 @@ impl ByKind {
         kind::DRIVER,
         kind::PAGE_REQUEST,
         kind::PAGE_RESPONSE,
+        kind::SUBMISSION,
+        kind::ELEMENTS,
+        kind::SEEN,
     ];
 
     /// Count of one of [`kind`]; 0 for a kind that does not exist.
@@ -70,6 +80,9 @@ impl ByKind {
             kind::DRIVER => Some(&mut self.driver),
             kind::PAGE_REQUEST => Some(&mut self.page_request),
             kind::PAGE_RESPONSE => Some(&mut self.page_response),
+            kind::SUBMISSION => Some(&mut self.submission),
+            kind::ELEMENTS => Some(&mut self.elements),
+            kind::SEEN => Some(&mut self.seen),
             _ => None,
         }
     }

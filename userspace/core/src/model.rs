@@ -17,11 +17,13 @@ mod read;
 mod recent;
 mod row;
 mod rows;
+pub mod submissions;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::event::{
-    DriverEvent, Event, Fault, Hole, HoleKind, Interrupt, Key, Open, Release, SessionInfo, Snapshot, WqId,
+    DriverEvent, Durations, Event, Fault, Hole, HoleKind, Interrupt, Key, Open, Release, Seen, SessionInfo,
+    Snapshot, WqId,
 };
 use crate::hist::{StageHistograms, Summary};
 use crate::ledger::{Balance, Ledger};
@@ -40,6 +42,7 @@ pub use page_requests::{PageRequestTotals, PageRequests};
 use recent::push_bounded;
 pub use row::{Delivery, Device, Process, Wq};
 use rows::Rows;
+pub use submissions::Submissions;
 
 /// How often cached latency figures are brought up to date.
 const REFRESH_NS: u64 = 500_000_000;
@@ -123,6 +126,7 @@ pub struct Model {
     batches: Batches,
     findings: Findings,
     page_requests: PageRequests,
+    submissions: Submissions,
     ledger: Ledger,
     snapshot: Option<Snapshot>,
     /// Faults that a filter has left out of the stream.
@@ -150,6 +154,9 @@ impl Model {
                 self.advance(request.at_ns);
                 self.page_requests.add(request);
             }
+            Event::Seen(seen) => self.seen(seen),
+            Event::Stack(stack) => self.submissions.stack(stack),
+            Event::Place(place) => self.submissions.place(place),
             Event::Hole(hole) => self.hole(hole),
             Event::Snapshot(snapshot) => self.take_snapshot(snapshot),
             Event::Tick { now_ns } => self.pass(*now_ns),
@@ -207,7 +214,7 @@ impl Model {
     fn fault(&mut self, fault: &Fault) {
         self.advance(fault.at_ns);
         let failed = matches!(fault.copy, crate::event::CopyOutcome::Short { .. });
-        let durations = fault.times.durations();
+        let durations = fault.durations();
         self.counts.add(fault);
         self.faults.add(fault.at_ns, 1);
         let id = fault.context.wq_id();
@@ -225,9 +232,21 @@ impl Model {
         if let Some(row) = self.rows.fault(fault, &durations, self.now_ns) {
             self.findings.fault(fault, row);
         }
+        self.submissions.fault(fault.origin.is_some());
         push_bounded(&mut self.recent, *fault, self.limits.recent_faults);
         self.recent_total += 1;
         self.batches.fault(fault);
+    }
+
+    fn seen(&mut self, seen: &Seen) {
+        self.advance(seen.at_ns);
+        self.submissions.seen(seen);
+        if let Some(context) = seen.context {
+            let durations =
+                Durations { notice: seen.notice_ns(), total: seen.total_ns(), ..Durations::default() };
+            self.interval.extremes.record(&durations);
+            self.rows.later(context, &durations, self.now_ns);
+        }
     }
 
     fn interrupt(&mut self, interrupt: &Interrupt) {
@@ -317,6 +336,7 @@ impl Model {
                 device.exact.get_or_insert_default().add(totals);
             }
         }
+        self.submissions.take_totals(&snapshot.submitted);
         self.exact = Some(all);
         self.snapshot = Some(snapshot.clone());
         self.count_hits();

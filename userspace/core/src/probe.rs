@@ -61,6 +61,11 @@ hooks! {
     ResetStart = RESET_START, "reset start", "a function-level reset";
     ResetEnd = RESET_END, "reset end", "the device is configured again";
     Warning = WARNING, "warning", "the driver's warnings";
+    Submission = SUBMISSION, "submission", "a program submits a descriptor";
+    Refusal = REFUSAL, "refusal", "a full shared work queue refused it";
+    Seen = SEEN, "seen", "a program sees its completion record";
+    WriteStart = WRITE_START, "write start", "a program submits by write(2)";
+    WriteEnd = WRITE_END, "write end", "what of it the driver took";
 }
 
 impl Hook {

@@ -4,6 +4,7 @@
 
 use std::num::NonZeroU64;
 
+use dsascope_common::hw::descriptor::Descriptor;
 use dsascope_common::wire::{self, kind, mark};
 use zerocopy::FromBytes;
 
@@ -13,7 +14,8 @@ use crate::event::{
     Interrupt, Marks, Open, Release, StageTimes,
 };
 use crate::fault::StageJoiner;
-use crate::page_request::{Origin, PageRequestJoiner};
+use crate::page_request::{self, PageRequestJoiner};
+use crate::submission::{Element, How, Joiner, Origin, Seen};
 
 /// A record of the ring, checked for length and kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +30,9 @@ pub enum Record {
     /// A stage, with bytes (queued, copy start) or without.
     Stage(wire::StageRecord, Option<[u8; 96]>),
     Driver(wire::DriverRecord),
+    Submission(wire::SubmissionRecord),
+    Elements(wire::ElementsRecord),
+    Seen(wire::SeenRecord),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +47,10 @@ pub enum DecodeError {
     UnknownStage { stage: u16, found: usize },
     #[error("decode driver record: event {what} is unknown")]
     UnknownDriverEvent { what: u8 },
+    #[error("decode submission record: submitted in an unknown way, {how}")]
+    UnknownWay { how: u8 },
+    #[error("decode elements record: {count} descriptors do not fit into it")]
+    ElementCount { count: u32 },
 }
 
 fn kind_name(kind: u16) -> &'static str {
@@ -90,8 +99,27 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
             }
             Record::Driver(record)
         }
+        kind::SUBMISSION => {
+            let record: wire::SubmissionRecord = read(bytes, kind::SUBMISSION)?;
+            known_way(&record.submitter)?;
+            Record::Submission(record)
+        }
+        kind::ELEMENTS => {
+            let record: wire::ElementsRecord = read(bytes, kind::ELEMENTS)?;
+            known_way(&record.submitter)?;
+            if record.count as usize > wire::ELEMENTS {
+                return Err(DecodeError::ElementCount { count: record.count });
+            }
+            Record::Elements(record)
+        }
+        kind::SEEN => Record::Seen(read(bytes, kind::SEEN)?),
         kind => return Err(DecodeError::UnknownKind { kind }),
     })
+}
+
+fn known_way(submitter: &wire::Submitter) -> Result<(), DecodeError> {
+    let how = submitter.how;
+    How::from_wire(how).map(drop).ok_or(DecodeError::UnknownWay { how })
 }
 
 impl Record {
@@ -106,6 +134,9 @@ impl Record {
             Self::PageResponse(r) => &r.header,
             Self::Stage(r, _) => &r.header,
             Self::Driver(r) => &r.header,
+            Self::Submission(r) => &r.header,
+            Self::Elements(r) => &r.header,
+            Self::Seen(r) => &r.header,
         }
     }
 }
@@ -149,7 +180,30 @@ pub fn fault(r: &wire::FaultRecord) -> Fault {
         counted_faults: r.counted_faults,
         counted_failures: r.counted_failures,
         marks,
+        origin: None,
     }
+}
+
+/// Where a record comes from, by the descriptor that asks for it.
+fn origin(
+    by: &wire::Submitter,
+    descriptor: &[u8; 64],
+    element: Option<Element>,
+) -> Option<(Origin, Descriptor)> {
+    let descriptor = Descriptor::read_from_bytes(descriptor).ok()?;
+    let origin = Origin {
+        submitted_ns: by.submitted_ns,
+        seen_ns: None,
+        tid: by.tid,
+        comm: Comm::from_wire(by.comm),
+        how: How::from_wire(by.how)?,
+        operation: descriptor.opcode(),
+        bytes: Some(descriptor.transfer_size),
+        instruction: NonZeroU64::new(by.instruction),
+        stack: u32::try_from(by.stack).ok(),
+        element,
+    };
+    (by.unread == 0).then_some((origin, descriptor))
 }
 
 /// What became of the record. A copy whose end is not known, or a service without an end, has no known outcome.
@@ -171,6 +225,7 @@ pub struct RingDecoder {
     kinds: Vec<DeviceId>,
     joiner: StageJoiner,
     pages: PageRequestJoiner,
+    submissions: Joiner,
     received: ByKind,
     undecodable: u64,
 }
@@ -184,6 +239,7 @@ impl RingDecoder {
             kinds: devices.to_vec(),
             joiner: StageJoiner::default(),
             pages: PageRequestJoiner::default(),
+            submissions: Joiner::default(),
             received: ByKind::default(),
             undecodable: 0,
         }
@@ -223,11 +279,13 @@ impl RingDecoder {
             out(Event::Hole(Hole { at_ns: header.time_ns, what, count: u64::from(lost) }));
             self.joiner.lost_on(header.cpu, header.time_ns, &mut out);
             self.pages.lost(header.time_ns);
+            self.submissions.lost();
         }
         match record {
             Record::Fault(r) => {
-                let fault = fault(&r);
+                let mut fault = fault(&r);
                 self.learn(fault.context.device);
+                self.submissions.fault(&mut fault);
                 out(Event::Fault(fault));
             }
             Record::Interrupt(r) => {
@@ -284,6 +342,32 @@ impl RingDecoder {
                     out(Event::Driver(event));
                 }
             }
+            Record::Submission(r) => {
+                if let Some((origin, descriptor)) = origin(&r.submitter, &r.descriptor, None) {
+                    self.submissions.submission(r.submitter.tgid, &origin, &descriptor);
+                }
+            }
+            Record::Elements(r) => {
+                for (n, descriptor) in (0..r.count).zip(&r.descriptors) {
+                    let element = Element { list: r.list, index: r.first.saturating_add(n) };
+                    if let Some((origin, descriptor)) = origin(&r.submitter, descriptor, Some(element)) {
+                        self.submissions.submission(r.submitter.tgid, &origin, &descriptor);
+                    }
+                }
+            }
+            Record::Seen(r) => {
+                let seen = Seen {
+                    at_ns: r.header.time_ns,
+                    tgid: r.tgid,
+                    tid: r.tid,
+                    record: r.record,
+                    status: r.status,
+                    submitted_ns: None,
+                    context: None,
+                    delivered_ns: None,
+                };
+                self.submissions.seen(seen, &mut out);
+            }
         }
         Ok(())
     }
@@ -292,12 +376,14 @@ impl RingDecoder {
     pub fn tick(&mut self, now_ns: u64, mut out: impl FnMut(Event)) {
         self.joiner.expire(now_ns, &mut out);
         self.pages.expire(now_ns, &mut out);
+        self.submissions.expire(now_ns, &mut out);
     }
 
     /// Tracing ends: whatever is still in flight becomes a hole.
     pub fn finish(&mut self, now_ns: u64, mut out: impl FnMut(Event)) {
         self.joiner.finish(now_ns, &mut out);
         self.pages.finish(now_ns, &mut out);
+        self.submissions.finish(&mut out);
     }
 
     /// Records taken so far, by kind.
@@ -311,9 +397,9 @@ impl RingDecoder {
         self.undecodable
     }
 
-    fn origin(&self, header: &wire::RecordHeader, device: u16) -> Origin {
+    fn origin(&self, header: &wire::RecordHeader, device: u16) -> page_request::Origin {
         let device = DeviceId::new(self.kind_of(device), device);
-        Origin { at_ns: header.time_ns, cpu: header.cpu, device }
+        page_request::Origin { at_ns: header.time_ns, cpu: header.cpu, device }
     }
 
     fn lost_step(&mut self, header: &wire::RecordHeader) -> u32 {
@@ -322,6 +408,10 @@ impl RingDecoder {
             self.lost.resize(cpu + 1, 0);
         }
         let step = header.lost.wrapping_sub(self.lost[cpu]);
+        // A program that another one interrupted sends an older number after a newer one.
+        if step > u32::MAX / 2 {
+            return 0;
+        }
         self.lost[cpu] = header.lost;
         step
     }

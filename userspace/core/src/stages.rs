@@ -37,12 +37,29 @@ pub enum Stage {
     Service,
     /// All that the driver adds: interrupt thread (or hand-over) to the copy's end.
     Driver,
+    /// Submission to the interrupt thread's start (or the hand-over): the device's part.
+    Device,
+    /// Copy's end to the moment that the program sees the record.
+    Notice,
+    /// Submission to the moment that the program sees the record: what a user feels.
+    Total,
 }
 
 impl Stage {
-    pub const COUNT: usize = 7;
-    pub const ALL: [Self; Self::COUNT] =
-        [Self::Interrupt, Self::Queue, Self::Prepare, Self::Copy, Self::Finish, Self::Service, Self::Driver];
+    pub const COUNT: usize = 10;
+    /// In the order of [`Self::index`]; the last three need the submissions.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Interrupt,
+        Self::Queue,
+        Self::Prepare,
+        Self::Copy,
+        Self::Finish,
+        Self::Service,
+        Self::Driver,
+        Self::Device,
+        Self::Notice,
+        Self::Total,
+    ];
 
     #[must_use]
     pub const fn index(self) -> usize {
@@ -59,6 +76,9 @@ impl Stage {
             Self::Finish => "finish",
             Self::Service => "service",
             Self::Driver => "driver",
+            Self::Device => "device",
+            Self::Notice => "notice",
+            Self::Total => "total",
         }
     }
 
@@ -73,6 +93,9 @@ impl Stage {
             Self::Finish => "end of the copy to the end of the service",
             Self::Service => "start to end of the service",
             Self::Driver => "start of the interrupt thread, or the hand-over, to the end of the copy",
+            Self::Device => "submission to the start of the interrupt thread, or the hand-over",
+            Self::Notice => "end of the copy to the moment that the program sees the record",
+            Self::Total => "submission to the moment that the program sees the record",
         }
     }
 }
@@ -87,6 +110,12 @@ pub struct Durations {
     pub finish: Option<u64>,
     pub service: Option<u64>,
     pub driver: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
 }
 
 impl Durations {
@@ -100,13 +129,17 @@ impl Durations {
             Stage::Finish => self.finish,
             Stage::Service => self.service,
             Stage::Driver => self.driver,
+            Stage::Device => self.device,
+            Stage::Notice => self.notice,
+            Stage::Total => self.total,
         }
     }
 }
 
 impl StageTimes {
+    /// With the times of the submission and of the moment that the program saw its record, as far as they are known.
     #[must_use]
-    pub fn durations(&self) -> Durations {
+    pub fn durations(&self, submitted_ns: Option<NonZeroU64>, seen_ns: Option<NonZeroU64>) -> Durations {
         let between = |from: Option<NonZeroU64>, to: Option<NonZeroU64>| to?.get().checked_sub(from?.get());
         Durations {
             interrupt: between(self.interrupt_ns, self.queued_ns),
@@ -116,6 +149,9 @@ impl StageTimes {
             finish: between(self.copy_end_ns, self.done_ns),
             service: between(self.started_ns, self.done_ns),
             driver: between(self.interrupt_ns.or(self.queued_ns), self.copy_end_ns),
+            device: between(submitted_ns, self.interrupt_ns.or(self.queued_ns)),
+            notice: between(self.copy_end_ns, seen_ns),
+            total: between(submitted_ns, seen_ns),
         }
     }
 
@@ -149,16 +185,17 @@ mod tests {
 
     #[test]
     fn each_stage_is_the_difference_of_its_ends() {
-        let d = times([100, 110, 130, 170, 250, 410]).durations();
+        let d = times([100, 110, 130, 170, 250, 410]).durations(NonZeroU64::new(60), NonZeroU64::new(300));
         let got = Stage::ALL.map(|stage| d.get(stage));
-        assert_eq!(got, [10, 20, 40, 80, 160, 280, 150].map(Some));
+        assert_eq!(got, [10, 20, 40, 80, 160, 280, 150, 40, 50, 240].map(Some));
     }
 
     #[test]
     fn what_was_not_seen_or_runs_backwards_has_no_duration() {
-        let d = times([0, 110, 130, 0, 0, 120]).durations();
-        assert_eq!(Stage::ALL.map(|s| d.get(s)), [None, Some(20), None, None, None, None, None]);
+        let d = times([0, 110, 130, 0, 0, 120]).durations(NonZeroU64::new(111), None);
+        let got = Stage::ALL.into_iter().filter_map(|s| Some((s, d.get(s)?))).collect::<Vec<_>>();
+        assert_eq!(got, [(Stage::Queue, 20)]);
         // Without the interrupt's start the driver's time begins at the hand-over.
-        assert_eq!(times([0, 110, 130, 170, 250, 410]).durations().driver, Some(140));
+        assert_eq!(times([0, 110, 130, 170, 250, 410]).durations(None, None).driver, Some(140));
     }
 }

@@ -48,5 +48,6 @@ pub(crate) fn fault(context: Context, at_ns: u64) -> Fault {
         counted_faults: 1,
         counted_failures: 0,
         marks: Marks::default(),
+        origin: None,
     }
 }

@@ -175,11 +175,11 @@ impl Trigger {
         let at_ns = event.at_ns();
         match (self.metric, event) {
             (Metric::Stage(stage), Event::Fault(fault)) => {
-                let ns = fault.times.durations().get(stage)?;
+                let ns = fault.durations().get(stage)?;
                 self.comparison.holds(ns as f64, self.value).then(|| self.fired(at_ns, &format!("{ns} ns")))
             }
             (Metric::Figure(stage, _), Event::Fault(fault)) => {
-                let ns = fault.times.durations().get(stage)?;
+                let ns = fault.durations().get(stage)?;
                 self.recent.as_mut()?.newer.record(ns);
                 None
             }

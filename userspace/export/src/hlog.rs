@@ -175,7 +175,7 @@ impl Hlog {
             let comm = process.and_then(|process| process.comm).map(|comm| comm.to_string());
             Distributions { comm: comm.unwrap_or_default(), stages: Default::default() }
         });
-        let durations = fault.times.durations();
+        let durations = fault.durations();
         for stage in Stage::ALL {
             let Some(ns) = durations.get(stage) else { continue };
             self.clamped += u64::from(ns > HIGHEST_NS);

@@ -28,7 +28,7 @@ pub struct Report {
 /// By how much a fault is worse than another: what the driver added, or the service where that was not observed.
 #[must_use]
 pub fn latency_ns(fault: &Fault) -> Option<u64> {
-    let durations = fault.times.durations();
+    let durations = fault.durations();
     durations.driver.or(durations.service)
 }
 
@@ -125,7 +125,7 @@ impl Map {
     pub const STAGE: Stage = Stage::Driver;
 
     fn fault(&mut self, fault: &Fault) {
-        let latency_ns = fault.times.durations().get(Self::STAGE);
+        let latency_ns = fault.durations().get(Self::STAGE);
         let failed = matches!(fault.copy, CopyOutcome::Short { .. });
         let column = self.column(fault.at_ns);
         column.failed = column.failed.saturating_add(u32::from(failed));

@@ -166,7 +166,7 @@ proptest! {
         let log = read(memory.bytes());
         for stage in Stage::ALL {
             let mut want = Histogram::<u64>::new_with_bounds(1, HIGHEST_NS, DIGITS).unwrap();
-            for ns in faults.iter().filter_map(|fault| fault.times.durations().get(stage)) {
+            for ns in faults.iter().filter_map(|fault| fault.durations().get(stage)) {
                 want.record(ns.min(HIGHEST_NS)).unwrap();
             }
             prop_assert!(of_stage(&log, stage) == want, "{stage:?}");

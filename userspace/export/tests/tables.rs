@@ -102,7 +102,7 @@ fn every_fault_has_its_row_and_the_books_end_the_table() {
     assert_eq!(of("fault").count(), faults.len());
     for (row, fault) in of("fault").zip(&faults) {
         assert_eq!(number(row, "at_ns"), fault.at_ns);
-        assert_eq!(number(row, "service_ns"), fault.times.durations().service.unwrap());
+        assert_eq!(number(row, "service_ns"), fault.durations().service.unwrap());
         assert!(cell(row, "comm").is_some() && cell(row, "cgroup_path").is_some());
     }
     let failed = faults.iter().filter(|fault| matches!(fault.copy, CopyOutcome::Short { .. })).count();

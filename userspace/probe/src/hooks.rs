@@ -96,8 +96,16 @@ struct Site {
     tracepoint: Option<(&'static str, &'static str)>,
     /// Those for which the object has a program; [`Attach::Auto`] tries them all, best first.
     ways: &'static [How],
-    /// Only where page requests are to be followed.
-    page_requests: bool,
+    /// Only where it is asked for.
+    wanted: Wanted,
+}
+
+/// What is observed only where it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Always,
+    PageRequests,
+    Submissions,
 }
 
 const INTEL_IOMMU: &str = "intel_iommu";
@@ -115,7 +123,7 @@ const fn entry(hook: Hook, function: &'static str, program: &'static str) -> Sit
         program,
         tracepoint: None,
         ways: &[How::Kprobe, How::Fentry],
-        page_requests: false,
+        wanted: Wanted::Always,
     }
 }
 
@@ -166,15 +174,17 @@ const SITES: &[Site] = &[
     entry(Hook::ResetStart, "idxd_reset_prepare", "reset_start"),
     // No fentry for a function of variable arguments.
     Site { in_kernel: true, ways: &[How::Kprobe], ..entry(Hook::Warning, "_dev_warn", "warning") },
+    Site { wanted: Wanted::Submissions, ..exit(Hook::WriteEnd, "idxd_cdev_write", "write_end") },
+    Site { wanted: Wanted::Submissions, ..entry(Hook::WriteStart, "idxd_cdev_write", "write_start") },
     Site {
-        page_requests: true,
+        wanted: Wanted::PageRequests,
         tracepoint: Some((INTEL_IOMMU, "qi_submit")),
         // Under a spinlock with interrupts off.
         ways: &[How::Btf, How::Tracepoint],
         ..entry(Hook::PageResponse, "", "page_response")
     },
     Site {
-        page_requests: true,
+        wanted: Wanted::PageRequests,
         tracepoint: Some((INTEL_IOMMU, "prq_report")),
         ways: &[How::Tracepoint, How::Btf],
         ..entry(Hook::PageRequest, "", "page_request")
@@ -269,10 +279,16 @@ pub(crate) fn attach_all(
     host: &Host<'_>,
     allowed: Attach,
     page_requests: bool,
+    submissions: bool,
 ) -> Result<(Vec<Attached>, Vec<Verdict>), ProbeError> {
     let mut attached = Vec::new();
     let mut verdicts = Vec::new();
-    for site in SITES.iter().filter(|site| page_requests || !site.page_requests) {
+    let wanted = |site: &&Site| match site.wanted {
+        Wanted::Always => true,
+        Wanted::PageRequests => page_requests,
+        Wanted::Submissions => submissions,
+    };
+    for site in SITES.iter().filter(wanted) {
         let began = Instant::now();
         let state = match attach_site(object, host, allowed, site)? {
             Ok((program, by)) => {

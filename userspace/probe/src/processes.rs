@@ -98,6 +98,13 @@ impl Maps {
         Ok(Self::parse(&text))
     }
 
+    /// Where in its file the byte at `address` is; `None`: it is in none.
+    #[must_use]
+    pub fn file_offset(&self, address: u64) -> Option<u64> {
+        let mapping = self.mappings.iter().find(|m| m.inode != 0 && (m.start..m.end).contains(&address))?;
+        mapping.offset.checked_add(address - mapping.start)
+    }
+
     /// One mapping for each file that is mapped executable, in order of address.
     pub fn executable_files(&self) -> impl Iterator<Item = &Mapping> {
         let mut seen = BTreeSet::new();

@@ -200,12 +200,19 @@ pub(crate) struct PerfLink {
 /// linux/perf_event.h.
 const PERF_FLAG_FD_CLOEXEC: u64 = 1 << 3;
 
-fn attach_perf(program: BorrowedFd<'_>, attr: &mut PerfEventAttr) -> io::Result<PerfLink> {
+/// `cookie`: what the program gets from `bpf_get_attach_cookie`. `only`: in this process alone.
+fn attach_perf(
+    program: BorrowedFd<'_>,
+    attr: &mut PerfEventAttr,
+    cookie: u64,
+    only: Option<u32>,
+) -> io::Result<PerfLink> {
     attr.size = size_of::<PerfEventAttr>() as u32;
     // One event on one CPU is enough: the program is attached to the probe itself and runs on every CPU.
+    let (pid, cpu) = only.map_or((-1, 0), |pid| (libc::pid_t::try_from(pid).unwrap_or(libc::pid_t::MAX), -1));
     // SAFETY: `attr` is a live perf_event_attr of the size it states; its pointers are to live memory (see the callers).
     let fd = unsafe {
-        libc::syscall(libc::SYS_perf_event_open, std::ptr::from_mut(attr), -1, 0, -1, PERF_FLAG_FD_CLOEXEC)
+        libc::syscall(libc::SYS_perf_event_open, std::ptr::from_mut(attr), pid, cpu, -1, PERF_FLAG_FD_CLOEXEC)
     };
     if fd < 0 {
         return Err(io::Error::last_os_error());
@@ -216,6 +223,7 @@ fn attach_perf(program: BorrowedFd<'_>, attr: &mut PerfEventAttr) -> io::Result<
         prog_fd: program.as_raw_fd() as u32,
         target_fd: event.as_raw_fd() as u32,
         attach_type: BPF_PERF_EVENT,
+        extra: [cookie, 0, 0, 0, 0, 0],
         ..LinkCreate::default()
     };
     let link = bpf(LINK_CREATE, &mut link).map(owned)?;
@@ -235,8 +243,9 @@ struct PerfEventAttr {
     flags: u64,
     wakeup_events: u32,
     bp_type: u32,
-    /// A kprobe's function name.
+    /// A kprobe's function name; a uprobe's file.
     config1: u64,
+    /// A uprobe's place in the file.
     config2: u64,
 }
 
@@ -253,14 +262,36 @@ pub(crate) fn attach_kprobe(
         config1: function.as_ptr() as u64,
         ..PerfEventAttr::default()
     };
-    attach_perf(program, &mut attr)
+    attach_perf(program, &mut attr, 0, None)
+}
+
+/// Where a uprobe is set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Uprobe<'a> {
+    /// `/sys/bus/event_source/devices/uprobe/type`.
+    pub(crate) event_type: u32,
+    pub(crate) path: &'a CStr,
+    pub(crate) offset: u64,
+    pub(crate) cookie: u64,
+    /// In this process alone.
+    pub(crate) only: Option<u32>,
+}
+
+pub(crate) fn attach_uprobe(program: BorrowedFd<'_>, at: &Uprobe<'_>) -> io::Result<PerfLink> {
+    let mut attr = PerfEventAttr {
+        kind: at.event_type,
+        config1: at.path.as_ptr() as u64,
+        config2: at.offset,
+        ..PerfEventAttr::default()
+    };
+    attach_perf(program, &mut attr, at.cookie, at.only)
 }
 
 /// `id`: the event's `id` file in tracefs.
 pub(crate) fn attach_tracepoint(program: BorrowedFd<'_>, id: u64) -> io::Result<PerfLink> {
     const PERF_TYPE_TRACEPOINT: u32 = 2;
     let mut attr = PerfEventAttr { kind: PERF_TYPE_TRACEPOINT, config: id, ..PerfEventAttr::default() };
-    attach_perf(program, &mut attr)
+    attach_perf(program, &mut attr, 0, None)
 }
 
 /// Runs an iterator program once: a file whose content is what the program wrote.

@@ -27,6 +27,7 @@ use crate::{
     object::{Loaded, map_error},
     offsets::Layout,
     quiet::Quiet,
+    submissions::{self, Submissions},
     symbols,
     sys::{self, ProgramType},
 };
@@ -43,6 +44,7 @@ pub struct Options {
     pub stages: bool,
     /// Follow page requests as well.
     pub page_requests: bool,
+    pub submissions: Submissions,
     /// Log from the programs through aya-log.
     pub verbose: bool,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             pending: 16384,
             stages: false,
             page_requests: false,
+            submissions: Submissions::default(),
             verbose: false,
         }
     }
@@ -84,6 +87,8 @@ pub struct Tracer {
     /// Files that were open before attaching, told once.
     existing: Vec<Open>,
     closed: StdHashMap<[u8; CONTEXT_BYTES], Totals>,
+    /// `None`: submissions are not traced.
+    submissions: Option<submissions::Tracing>,
     /// What the programs log, with `verbose`.
     programs_log: Option<EbpfLogger<&'static dyn log::Log>>,
     finished: bool,
@@ -187,6 +192,7 @@ impl Tracer {
             ring_bytes: options.ring_bytes,
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
             filter: None,
+            submitters: prepared.submissions.as_ref().map(|submissions| submissions.told().clone()),
         };
         let programs_log = options
             .verbose
@@ -205,6 +211,7 @@ impl Tracer {
             decoder: RingDecoder::new(&devices),
             existing: prepared.existing,
             closed: StdHashMap::new(),
+            submissions: prepared.submissions,
             programs_log,
             finished: false,
         })
@@ -224,16 +231,40 @@ impl Tracer {
         while taken < most {
             let Some(item) = self.ring.next() else { break };
             taken += 1;
-            if let Err(error) = self.decoder.push(&item, &mut out) {
+            if let Some(submissions) = &mut self.submissions {
+                submissions.record(&item);
+            }
+            let looked_at = |event: Event| {
+                if let Some(submissions) = &mut self.submissions {
+                    submissions.event(&event);
+                }
+                out(event);
+            };
+            if let Err(error) = self.decoder.push(&item, looked_at) {
                 // Counted by the decoder and told as a hole; the text is for --verbose.
                 log::warn!("ring record: {error}");
             }
         }
         self.decoder.tick(now_ns(), &mut out);
+        self.tell_of_submitters(submissions::Tracing::answers, &mut out);
         if let Some(programs_log) = &mut self.programs_log {
             programs_log.flush();
         }
         taken
+    }
+
+    /// Hands over what was looked up for submissions, and the session when it has changed by that.
+    fn tell_of_submitters<F: FnMut(Event)>(
+        &mut self,
+        look: impl Fn(&mut submissions::Tracing, &mut F) -> bool,
+        out: &mut F,
+    ) {
+        if let Some(submissions) = &mut self.submissions
+            && look(submissions, out)
+        {
+            self.session.submitters = Some(submissions.told().clone());
+            out(Event::Session(Box::new(self.session.clone())));
+        }
     }
 
     /// The counters kept in the kernel beside the ring.
@@ -252,6 +283,8 @@ impl Tracer {
         let ledger = KernelLedger::from_counters(&sums)
             .map_err(|e| ProbeError::Object { what: format!("counters: {e}") })?;
         let totals = self.read_totals()?;
+        let submitted =
+            self.submissions.as_mut().map_or_else(|| Ok(Vec::new()), submissions::Tracing::totals)?;
         drop(quiet);
         // The sums are not of one instant: an end may be among them whose beginning is not.
         let between = |begun: u32, ended: u32| {
@@ -270,6 +303,7 @@ impl Tracer {
             programs: self.attached.iter().map(Attached::stats).collect(),
             ring_used_bytes: None,
             left_out: None,
+            submitted,
         })
     }
 
@@ -327,9 +361,11 @@ impl Tracer {
     pub fn finish(&mut self, mut out: impl FnMut(Event)) -> Result<Snapshot, ProbeError> {
         let programs = self.attached.iter().map(Attached::stats).collect();
         // Beginnings go first, so that what is in flight is still seen to end.
+        self.tell_of_submitters(submissions::Tracing::detach, &mut out);
         while self.attached.pop().is_some() {}
         while self.drain(usize::MAX, &mut out) > 0 {}
         self.decoder.finish(now_ns(), &mut out);
+        self.tell_of_submitters(submissions::Tracing::end, &mut out);
         self.finished = true;
         let snapshot = Snapshot { programs, ..self.snapshot()? };
         out(Event::Snapshot(Box::new(snapshot.clone())));
@@ -391,11 +427,13 @@ fn load_object(
     globals.push((name::STAGES, word(options.stages)));
     globals.push((name::COPY_UNOBSERVED, word(copy_unobserved)));
     globals.push((name::VERBOSE, word(options.verbose)));
-    let sizes = [
+    globals.extend(options.submissions.globals());
+    let mut sizes = vec![
         (name::RING, options.ring_bytes as u32),
         (name::PENDING_MORE, options.pending),
         (name::LOG, log_bytes),
     ];
+    sizes.extend(options.submissions.sizes());
     Loaded::new(&globals, &sizes)
 }
 
@@ -407,6 +445,7 @@ struct Prepared {
     counters: PerCpuArray<MapData, [u64; COUNTERS]>,
     totals: TotalsMap,
     existing: Vec<Open>,
+    submissions: Option<submissions::Tracing>,
 }
 
 impl Prepared {
@@ -436,7 +475,14 @@ fn prepare(
         &hooks::Host { layout, module_btf },
         options.attach,
         options.page_requests,
+        options.submissions.are_traced(),
     )?;
+    // Last: whoever submits now finds everything else in place.
+    let submissions = options
+        .submissions
+        .are_traced()
+        .then(|| submissions::Tracing::attach(&mut object, &options.submissions, host))
+        .transpose()?;
     Ok(Prepared {
         attached,
         verdicts,
@@ -447,6 +493,7 @@ fn prepare(
             .map_err(|e| map_error(name::COUNTERS, "open", e))?,
         totals,
         existing,
+        submissions,
     })
 }
 
@@ -524,7 +571,7 @@ fn record_existing(
 }
 
 /// The bytes of a record of known size.
-fn as_array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+pub(crate) fn as_array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut array = [0; N];
     array.copy_from_slice(bytes);
     array

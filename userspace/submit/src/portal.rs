@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicU64, Ordering, fence},
 };
 
-use dsascope_common::hw::descriptor::Descriptor;
+use dsascope_common::{hw::descriptor::Descriptor, wire::how};
 use zerocopy::transmute;
 
 use crate::{
@@ -33,12 +33,12 @@ pub enum Submission {
 
 /// The same to dsascope's probes: see [`crate::usdt`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u64)]
+#[repr(u8)]
 pub(crate) enum How {
-    Movdir64b = 0,
-    Enqcmd = 1,
-    PlainStores = 2,
-    Write = 3,
+    Movdir64b = how::MOVDIR64B,
+    Enqcmd = how::ENQCMD,
+    PlainStores = how::STORES,
+    Write = how::WRITE,
 }
 
 /// The testbed's emulation; CPUID does not tell of it.
@@ -122,7 +122,11 @@ impl Portal {
         self.in_a_slot(|slot| {
             usdt::submit(descriptor, slot, How::Enqcmd);
             // SAFETY: the slot is 64 bytes inside the mapped page, 64-byte aligned; the caller's promise.
-            unsafe { instructions::enqcmd(slot, descriptor) }
+            let accepted = unsafe { instructions::enqcmd(slot, descriptor) };
+            if !accepted {
+                usdt::refused();
+            }
+            accepted
         })
     }
 

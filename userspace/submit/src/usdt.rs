@@ -3,10 +3,11 @@
 //!
 //! | probe | where | arguments |
 //! |---|---|---|
-//! | `submit` | just before the submitting instruction | address of the descriptor, address of the portal's slot (0: write(2)), how: 0 MOVDIR64B, 1 ENQCMD, 2 plain stores, 3 write(2) |
+//! | `submit` | just before the submitting instruction | address of the descriptor, address of the portal's slot (0: write(2)), how: 0 MOVDIR64B, 1 ENQCMD, 3 plain stores, 4 write(2) |
+//! | `refused` | a shared WQ did not take what this thread has just submitted | none |
 //! | `seen` | a status was found in a completion record | address of the record as the device knows it, status byte |
 //!
-//! Owns: the notes. `submit` comes once a try: a shared WQ may refuse it, and then it comes again. `seen` comes each time that somebody looks
+//! Owns: the notes. `submit` comes once a try: a shared WQ may refuse it, which `refused` tells, and then it comes again. `seen` comes each time that somebody looks
 //! at a record whose status is there. On other processors than x86-64 there are none.
 
 use dsascope_common::hw::descriptor::Descriptor;
@@ -60,10 +61,16 @@ pub(crate) fn submit(descriptor: &Descriptor, slot: u64, how: How) {
         "8@%rdi 8@%rsi 8@%rdx",
         in("rdi") std::ptr::from_ref(descriptor),
         in("rsi") slot,
-        in("rdx") how as u64,
+        in("rdx") u64::from(how as u8),
     );
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (descriptor, slot, how);
+}
+
+#[inline(never)]
+pub(crate) fn refused() {
+    #[cfg(target_arch = "x86_64")]
+    probe!("refused", "",);
 }
 
 #[inline(never)]
@@ -110,13 +117,14 @@ mod tests {
     fn each_probe_is_in_the_program_once_at_a_nop() {
         // Called, so that no linker leaves them out.
         submit(&Descriptor::default(), 0, How::Write);
+        refused();
         seen(0x40, 1);
         let bytes = std::fs::read(std::env::current_exe().unwrap()).unwrap();
         let file = ElfFile64::<Endianness>::parse(&*bytes).unwrap();
         let mut probes = probes(&file);
         probes.sort();
         let named: Vec<_> = probes.iter().map(|(name, arguments, _)| (&**name, &**arguments)).collect();
-        assert_eq!(named, [("seen", "8@%rdi 8@%rsi"), ("submit", "8@%rdi 8@%rsi 8@%rdx")]);
+        assert_eq!(named, [("refused", ""), ("seen", "8@%rdi 8@%rsi"), ("submit", "8@%rdi 8@%rsi 8@%rdx")]);
         for (name, _, place) in probes {
             let text =
                 file.segments().find(|s| (s.address()..s.address() + s.size()).contains(&place)).unwrap();

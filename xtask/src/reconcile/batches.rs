@@ -118,6 +118,7 @@ mod tests {
             counted_faults: 1,
             counted_failures: 0,
             marks: Marks::default(),
+            origin: None,
         }
     }
 

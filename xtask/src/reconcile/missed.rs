@@ -60,8 +60,19 @@ impl Missed {
                     | Hook::ResetEnd
                     | Hook::Warning,
                 ) => missed.devices += runs,
-                // The hand-over gives a time and counts for nothing: its fault has a hole. Page requests must all be seen.
-                Some(Hook::Queued | Hook::PageRequest | Hook::PageResponse) | None => {}
+                // The hand-over gives a time and counts for nothing: its fault has a hole. Page requests and submissions must all be
+                // seen.
+                Some(
+                    Hook::Queued
+                    | Hook::PageRequest
+                    | Hook::PageResponse
+                    | Hook::Submission
+                    | Hook::Refusal
+                    | Hook::Seen
+                    | Hook::WriteStart
+                    | Hook::WriteEnd,
+                )
+                | None => {}
             }
         }
         missed

@@ -72,6 +72,7 @@ fn fault(number: u64) -> Fault {
         counted_faults: 1,
         counted_failures: 0,
         marks: Marks::default(),
+        origin: None,
     }
 }
 
@@ -141,6 +142,7 @@ fn account() -> Account {
             findings: Vec::new(),
             findings_unobserved: Vec::new(),
             page_requests: Vec::new(),
+            submissions: None,
             selection: None,
             filter: None,
         },

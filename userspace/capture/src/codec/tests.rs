@@ -58,6 +58,7 @@ prop_compose! {
             copy, copy_addr, entry: EntryHeader { qwords }, logged, delivered,
             counted_faults: counted.0, counted_failures: counted.1,
             marks: Marks { end_missing, queue_missing, copy_unobserved, read_failed, outcome_inferred },
+            origin: None,
         }
     }
 }

@@ -136,6 +136,7 @@ impl Stream {
             counted_faults: 1,
             counted_failures: u8::from(failed),
             marks: Marks::default(),
+            origin: None,
         }
     }
 

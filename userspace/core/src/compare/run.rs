@@ -96,7 +96,7 @@ impl Collector {
             self.groups.insert(name.to_owned(), Group::default());
         }
         let Some(group) = self.groups.get_mut(name) else { return };
-        group.latency.record(&fault.times.durations());
+        group.latency.record(&fault.durations());
         // As the model counts: a fault is one whose service ended.
         if fault.marks.end_missing {
             return;

@@ -323,7 +323,7 @@ fn of_fault(field: Field, fault: &Fault) -> Option<Value<'static>> {
     let kind = fault.context.device.kind;
     let number = |number: Option<u64>| number.map(Value::Number);
     let time = |ns: Option<std::num::NonZeroU64>| ns.map(|ns| Value::Number(ns.get()));
-    let span = |stage: Stage| number(fault.times.durations().get(stage));
+    let span = |stage: Stage| number(fault.durations().get(stage));
     let (entry, of_batch, element) = (fault.entry_seen(), fault.batch_entry(), fault.element_entry());
     let times = &fault.times;
     match field {

@@ -71,6 +71,9 @@ impl Sieve {
             Event::Interrupt(_)
             | Event::Driver(_)
             | Event::PageRequest(_)
+            | Event::Seen(_)
+            | Event::Stack(_)
+            | Event::Place(_)
             | Event::Hole(_)
             | Event::Tick { .. } => {
                 return true;

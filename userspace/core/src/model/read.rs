@@ -216,6 +216,12 @@ impl Model {
         &self.page_requests
     }
 
+    /// What programs submitted, as far as that is traced.
+    #[must_use]
+    pub const fn submissions(&self) -> &Submissions {
+        &self.submissions
+    }
+
     #[must_use]
     pub const fn ledger(&self) -> &Ledger {
         &self.ledger

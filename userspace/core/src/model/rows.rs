@@ -87,17 +87,33 @@ impl Rows {
             self.rest(fault.context.wq_id(), |latency| latency.record(durations));
             return None;
         };
+        self.rows[at].add(fault);
+        self.measure(at, durations);
+        Some(&self.rows[at])
+    }
+
+    /// Takes what became known of a fault after it was counted.
+    pub(super) fn later(&mut self, context: Context, durations: &Durations, now_ns: u64) {
+        self.behind = true;
+        match self.place(context, now_ns) {
+            Some(at) => self.measure(at, durations),
+            None => self.rest(context.wq_id(), |latency| latency.record(durations)),
+        }
+    }
+
+    fn measure(&mut self, at: usize, durations: &Durations) {
         let row = &mut self.rows[at];
-        row.add(fault);
         if row.latency.is_none() && self.with_histograms < self.limits.histograms {
             row.latency = Some(StageHistograms::default());
             self.with_histograms += 1;
         }
         match &mut row.latency {
             Some(latency) => latency.record(durations),
-            None => self.rest(fault.context.wq_id(), |latency| latency.record(durations)),
+            None => {
+                let wq = row.context.wq_id();
+                self.rest(wq, |latency| latency.record(durations));
+            }
         }
-        Some(&self.rows[at])
     }
 
     /// Adds to the histograms that files without any of their own share.

@@ -192,7 +192,7 @@ pub(super) fn swatch(number: usize) -> Markup {
 
 /// The stages of one fault beside each other.
 pub(super) fn timeline(fault: &Fault) -> Markup {
-    let durations = fault.times.durations();
+    let durations = fault.durations();
     let whole: u64 = PARTS.iter().filter_map(|&stage| durations.get(stage)).fold(0, u64::saturating_add);
     let mut before = 0u64;
     let spans: Vec<(usize, Stage, u64, u64)> = PARTS

@@ -332,7 +332,7 @@ fn one(model: &Model, place: usize, fault: &Fault) -> Markup {
     let explanation = decode::explain(fault);
     let process = model.process(fault.context.key());
     let comm = process.and_then(|process| process.comm).map(|comm| comm.to_string()).unwrap_or_default();
-    let durations = fault.times.durations();
+    let durations = fault.durations();
     html! {
         article.fault.keep {
             h3 {

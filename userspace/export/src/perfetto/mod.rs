@@ -573,7 +573,9 @@ impl Exporter for Perfetto {
                 self.happened(track, request.at_ns, format!("page request: {}", request.answer()))
             }
             Event::Snapshot(snapshot) => self.loss(model, snapshot.at_ns),
-            Event::Session(_) | Event::Tick { .. } => Ok(()),
+            Event::Session(_) | Event::Seen(_) | Event::Stack(_) | Event::Place(_) | Event::Tick { .. } => {
+                Ok(())
+            }
         }?;
         model.batches().just_ended().iter().try_for_each(|batch| self.batch(batch))
     }

@@ -173,7 +173,7 @@ impl Rows {
             CopyOutcome::Unobserved => Outcome::Unobserved,
         };
         let (element, of_batch) = (fault.element_entry(), fault.batch_entry());
-        let (times, spans) = (&fault.times, fault.times.durations());
+        let (times, spans) = (&fault.times, fault.durations());
         let ns = |time: Option<NonZeroU64>| time.map(NonZeroU64::get);
         self.remember(model, fault.context);
         let row = self.of_file(fault.context, fault.at_ns);

@@ -54,6 +54,7 @@ prop_compose! {
                 read_failed: marks[3],
                 outcome_inferred: marks[4],
             },
+            origin: None,
         }
     }
 }

@@ -57,6 +57,8 @@ pub enum What {
     Enqcmds,
     /// `dsascope:submit`.
     UsdtSubmit,
+    /// `dsascope:refused`: the WQ did not take what the thread submitted last.
+    UsdtRefused,
     /// `dsascope:seen`.
     UsdtSeen,
 }

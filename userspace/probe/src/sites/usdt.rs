@@ -11,8 +11,11 @@ const NT_STAPSDT: u32 = 3;
 const NOPS: [&[u8]; 2] = [&[0x0f, 0x1f, 0x44, 0x00, 0x00], &[0x90]];
 
 /// (name, arguments, what it is).
-const POINTS: [(&[u8], &[u8], What); 2] =
-    [(b"submit", b"8@%rdi 8@%rsi 8@%rdx", What::UsdtSubmit), (b"seen", b"8@%rdi 8@%rsi", What::UsdtSeen)];
+const POINTS: [(&[u8], &[u8], What); 3] = [
+    (b"submit", b"8@%rdi 8@%rsi 8@%rdx", What::UsdtSubmit),
+    (b"refused", b"", What::UsdtRefused),
+    (b"seen", b"8@%rdi 8@%rsi", What::UsdtSeen),
+];
 
 struct Note<'a> {
     location: u64,

@@ -100,7 +100,7 @@ fn summary(
 /// A bar for each stage, at its place between the first and the last moment that were seen.
 fn waterfall(theme: &Theme, fault: &Fault, width: u16, lines: &mut Vec<Line<'static>>) {
     let times = fault.times;
-    let durations = times.durations();
+    let durations = fault.durations();
     let starts =
         [times.interrupt_ns, times.queued_ns, times.started_ns, times.copy_start_ns, times.copy_end_ns];
     let first = times.first_ns().unwrap_or(0);

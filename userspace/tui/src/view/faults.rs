@@ -78,7 +78,7 @@ fn cells(app: &App, entry: &Entry) -> Vec<(String, Style)> {
         CopyOutcome::Short { .. } => theme.bad(),
         CopyOutcome::NotCopied | CopyOutcome::Unobserved => theme.warn(),
     };
-    let durations = fault.times.durations();
+    let durations = fault.durations();
     let address = fault.copy_addr.unwrap_or_else(|| fault.entry.fault_addr());
     vec![
         (moment(fault.at_ns.saturating_sub(started_ns)), theme.text()),

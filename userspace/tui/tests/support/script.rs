@@ -165,6 +165,7 @@ pub(crate) fn session() -> SessionInfo {
         ring_bytes: 4 << 20,
         cpus: 4,
         filter: None,
+        submitters: None,
     }
 }
 
@@ -484,6 +485,7 @@ fn fault(process: &Process, at: u64, n: u64, failed: bool, numbers: &mut Numbers
         counted_faults: 1,
         counted_failures: u8::from(failed),
         marks: Marks::default(),
+        origin: None,
     }
 }
 
@@ -516,7 +518,7 @@ fn total(process: &Process) -> ContextTotals {
 }
 
 fn count(sum: &mut ContextTotals, fault: &Fault) {
-    let service = fault.times.durations().service.unwrap_or(0);
+    let service = fault.durations().service.unwrap_or(0);
     sum.queued += 1;
     sum.served += 1;
     match fault.copy {

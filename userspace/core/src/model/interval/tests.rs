@@ -61,7 +61,7 @@ struct Naive {
 
 impl Naive {
     fn fault(&mut self, fault: &Fault) {
-        let durations = fault.times.durations();
+        let durations = fault.durations();
         let by_wq = self.by_wq.entry(fault.context.wq).or_default();
         for latency in [&mut self.whole, &mut self.interval, by_wq] {
             latency.record(&durations);
