@@ -33,7 +33,7 @@ use crate::{
 const DESCRIPTOR_BYTES: u64 = 64;
 /// Longest list that is told of, whatever the loader asks for; and descriptors of one write(2).
 const CHUNKS: u32 = 128;
-const WRITTEN: u64 = 32;
+const WRITTEN: u32 = 1 << 16;
 const FLAG_ZERO: u64 = 1 << 6;
 /// [`Sent::next_instruction`] of what `dsascope:refused` tells of.
 const USDT_TELLS: u64 = 1;
@@ -226,14 +226,10 @@ fn is_sampled(record: u64) -> bool {
 }
 
 #[inline(always)]
-fn stack(ctx: &impl EbpfContext) -> i32 {
+fn stack(ctx: *mut c_void) -> i32 {
     // SAFETY: the context is this program's; the map is a map of stacks.
     let id = unsafe {
-        generated::bpf_get_stackid(
-            ctx.as_ptr(),
-            (&raw const STACKS).cast_mut().cast(),
-            u64::from(BPF_F_USER_STACK),
-        )
+        generated::bpf_get_stackid(ctx, (&raw const STACKS).cast_mut().cast(), u64::from(BPF_F_USER_STACK))
     };
     if id < 0 {
         account::hole(hole::STACK_MISSING);
@@ -242,7 +238,7 @@ fn stack(ctx: &impl EbpfContext) -> i32 {
 }
 
 #[inline(always)]
-fn submit(ctx: &impl EbpfContext, sent: &Sent) {
+fn submit(ctx: *mut c_void, sent: &Sent) {
     let ids = bpf_get_current_pid_tgid();
     let mut record = SubmissionRecord {
         header: RecordHeader { kind: kind::SUBMISSION, cpu: 0, lost: 0, time_ns: 0 },
@@ -371,7 +367,7 @@ unsafe extern "C" fn chunk_callback(index: u32, list: *mut c_void) -> i64 {
     1
 }
 
-/// Reads `count` descriptors, at least one; false: they are not there.
+/// Reads `count` descriptors, at least one and at most [`ELEMENTS`]; false: they are not all there.
 ///
 /// # Safety
 /// `record` must point to a writable record.
@@ -379,24 +375,10 @@ unsafe extern "C" fn chunk_callback(index: u32, list: *mut c_void) -> i64 {
 unsafe fn read_elements(record: *mut ElementsRecord, address: u64, count: u32) -> bool {
     // SAFETY: the caller vouches for the record.
     unsafe {
-        let to = (&raw mut (*record).descriptors).cast::<[u8; 64]>();
-        if count == ELEMENTS as u32 {
-            return read_user(to.cast::<[[u8; 64]; ELEMENTS]>(), address);
-        }
-        // Beyond the end the first once more, so that nothing is left of what was in the ring before. Results are added up without a
-        // branch, of which the verifier would follow both ways each time.
-        let mut failed = 0;
-        let mut n = 0;
-        while n < ELEMENTS as u32 {
-            let from = if n < count { address + u64::from(n) * DESCRIPTOR_BYTES } else { address };
-            failed |= generated::bpf_probe_read_user(
-                to.add(n as usize).cast(),
-                DESCRIPTOR_BYTES as u32,
-                from as *const _,
-            );
-            n += 1;
-        }
-        failed == 0
+        let to = &raw mut (*record).descriptors;
+        // What is not read must not be what was in the ring before.
+        kernel::clear_words(to.cast::<[u64; ELEMENTS * 8]>());
+        generated::bpf_probe_read_user(to.cast(), count * DESCRIPTOR_BYTES as u32, address as *const _) == 0
     }
 }
 
@@ -422,7 +404,7 @@ pub fn submission_uprobe(ctx: ProbeContext) -> u32 {
             0
         },
     };
-    submit(&ctx, &sent);
+    submit(ctx.as_ptr(), &sent);
     0
 }
 
@@ -471,7 +453,7 @@ pub fn submit_usdt(ctx: ProbeContext) -> u32 {
             how: how as u8,
             next_instruction: if how == u64::from(how::ENQCMD) { USDT_TELLS } else { 0 },
         };
-        submit(&ctx, &sent);
+        submit(ctx.as_ptr(), &sent);
     }
     0
 }
@@ -518,6 +500,12 @@ fn write_start(file: u64, from: u64) {
     }
 }
 
+/// What of one write(2) is told; the verifier checks the callback once.
+struct Written {
+    ctx: *mut c_void,
+    writing: Writing,
+}
+
 /// `written`: bytes that the driver submitted.
 #[inline(always)]
 fn write_end(ctx: &impl EbpfContext, written: i32) {
@@ -525,21 +513,31 @@ fn write_end(ctx: &impl EbpfContext, written: i32) {
     // SAFETY: only this thread's programs touch the value.
     let Some(writing) = unsafe { WRITING.get(&thread) }.copied() else { return };
     let _ = WRITING.remove(&thread);
-    let mut n = 0;
-    while n < WRITTEN && (n * DESCRIPTOR_BYTES) as i64 + DESCRIPTOR_BYTES as i64 <= i64::from(written) {
-        let sent = Sent {
-            from: writing.from + n * DESCRIPTOR_BYTES,
-            portal: 0,
-            instruction: 0,
-            submitted_ns: writing.submitted_ns,
-            device: writing.device,
-            wq: writing.wq,
-            how: how::WRITE,
-            next_instruction: 0,
-        };
-        submit(ctx, &sent);
-        n += 1;
+    if written <= 0 {
+        return;
     }
+    let count = written as u32 / DESCRIPTOR_BYTES as u32;
+    let count = if count < WRITTEN { count } else { WRITTEN };
+    let mut whole = Written { ctx: ctx.as_ptr(), writing };
+    // SAFETY: the callback has the signature that the helper asks for; `whole` outlives the call.
+    unsafe { generated::bpf_loop(count, written_callback as *mut c_void, (&raw mut whole).cast(), 0) };
+}
+
+unsafe extern "C" fn written_callback(index: u32, whole: *mut c_void) -> i64 {
+    // SAFETY: `write_end` passes its own `Written`.
+    let whole = unsafe { &*whole.cast::<Written>() };
+    let sent = Sent {
+        from: whole.writing.from + u64::from(index) * DESCRIPTOR_BYTES,
+        portal: 0,
+        instruction: 0,
+        submitted_ns: whole.writing.submitted_ns,
+        device: whole.writing.device,
+        wq: whole.writing.wq,
+        how: how::WRITE,
+        next_instruction: 0,
+    };
+    submit(whole.ctx, &sent);
+    0
 }
 
 on_entry!(WRITE_START, write_start, write_start_fentry, write_start_kprobe, (0, 1));
