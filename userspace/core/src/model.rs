@@ -72,6 +72,14 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// For whoever shows no list of faults: keeping the last ones costs a copy of each.
+    #[must_use]
+    pub fn without_faults() -> Self {
+        Self { recent_faults: 0, ..Self::default() }
+    }
+}
+
 /// Figures of the header line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Header {
