@@ -25,10 +25,12 @@ const _: () = assert!(size_of::<EntryHeader>() == HEADER_BYTES);
 macro_rules! flag {
     ($($(#[$m:meta])* $get:ident, $set:ident: $qword:literal, $bit:literal;)*) => {$(
         $(#[$m])*
+        #[inline]
         #[must_use]
         pub const fn $get(&self) -> bool {
             self.qwords[$qword] >> $bit & 1 == 1
         }
+        #[inline]
         #[must_use]
         pub const fn $set(mut self, on: bool) -> Self {
             self.qwords[$qword] = self.qwords[$qword] & !(1 << $bit) | (on as u64) << $bit;
@@ -40,10 +42,12 @@ macro_rules! flag {
 macro_rules! number {
     ($($(#[$m:meta])* $get:ident, $set:ident: $ty:ty, $qword:literal, $hi:literal, $lo:literal;)*) => {$(
         $(#[$m])*
+        #[inline]
         #[must_use]
         pub const fn $get(&self) -> $ty {
             bits(self.qwords[$qword], $hi, $lo) as $ty
         }
+        #[inline]
         #[must_use]
         pub const fn $set(mut self, value: $ty) -> Self {
             self.qwords[$qword] = self.qwords[$qword] & !field(u64::MAX, $hi, $lo) | field(value as u64, $hi, $lo);

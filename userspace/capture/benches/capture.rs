@@ -72,7 +72,7 @@ fn read(bencher: Bencher<'_, '_>) {
 fn read_to_model(bencher: Bencher<'_, '_>) {
     let _ = CAPTURE.len();
     bencher.counter(ItemsCount::new(BLOCK * BLOCKS)).bench_local(|| {
-        let mut model = Model::new(Limits::default());
+        let mut model = Model::new(Limits::without_faults());
         replay(|event| model.update(event));
         model.faults()
     });

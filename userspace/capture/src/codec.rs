@@ -91,7 +91,7 @@ struct State {
     devices: Table<u64>,
     shapes: Table<u64>,
     entries: Table<[u64; 3]>,
-    records: Table<[u64; 8]>,
+    records: Table<[u8; 64]>,
     /// By CPU.
     workers: Vec<u32>,
 }
@@ -141,18 +141,13 @@ impl State {
     }
 
     fn record<C: Coder>(&mut self, c: &mut C, record: &mut [u8; 64]) {
-        let mut words = [0; 8];
-        for (word, bytes) in words.iter_mut().zip(record.chunks_exact(8)) {
-            *word = bytes.try_into().map_or(0, u64::from_le_bytes);
-        }
-        self.records.code(c, Column::Record, &mut words, |c, words| {
-            for (number, word) in words.iter_mut().enumerate() {
-                c.value(Column::Record0 as usize + number, word);
+        self.records.code(c, Column::Record, record, |c, record| {
+            for (number, bytes) in record.as_chunks_mut().0.iter_mut().enumerate() {
+                let mut word = u64::from_le_bytes(*bytes);
+                c.value(Column::Record0 as usize + number, &mut word);
+                *bytes = word.to_le_bytes();
             }
         });
-        for (word, bytes) in words.iter().zip(record.chunks_exact_mut(8)) {
-            bytes.copy_from_slice(&word.to_le_bytes());
-        }
     }
 
     fn fault<C: Coder>(&mut self, c: &mut C, f: &mut Fault) {
@@ -441,8 +436,10 @@ pub(crate) struct Decoder {
     state: State,
     left: u32,
     text: Vec<u8>,
-    /// The last event: a fault is large, and read in place.
-    event: Event,
+    /// The last fault: it is large, and read in place.
+    fault: Event,
+    /// The last event when it is no fault.
+    other: Option<Event>,
 }
 
 /// A block that says it has more was made by no writer, and would take more memory than it is worth.
@@ -460,7 +457,8 @@ impl Default for Decoder {
             state: State::default(),
             left: 0,
             text: Vec::new(),
-            event: Event::Fault(BLANK),
+            fault: Event::Fault(BLANK),
+            other: None,
         }
     }
 }
@@ -501,10 +499,8 @@ impl Decoder {
         c.value(Column::Kind as usize, &mut kind);
         match kind {
             code::FAULT => {
-                if !matches!(self.event, Event::Fault(_)) {
-                    self.event = Event::Fault(BLANK);
-                }
-                if let Event::Fault(fault) = &mut self.event {
+                self.other = None;
+                if let Event::Fault(fault) = &mut self.fault {
                     state.fault(c, fault);
                 }
             }
@@ -513,23 +509,23 @@ impl Decoder {
                 let mut interrupt =
                     Interrupt { at_ns: 0, cpu: 0, device, start_ns: 0, end_ns: 0, entries: 0, swerror: None };
                 state.interrupt(c, &mut interrupt);
-                self.event = Event::Interrupt(interrupt);
+                self.other = Some(Event::Interrupt(interrupt));
             }
             code::PAGE_REQUEST => {
                 let device = DeviceId::new(DeviceKind::Unknown, 0);
                 let mut request =
                     PageRequest { at_ns: 0, cpu: 0, device, pasid: None, group: 0, code: 0, request: None };
                 state.page_request(c, &mut request);
-                self.event = Event::PageRequest(request);
+                self.other = Some(Event::PageRequest(request));
             }
             code::TICK => {
                 let mut now_ns = 0;
                 state.at(c, &mut now_ns);
-                self.event = Event::Tick { now_ns };
+                self.other = Some(Event::Tick { now_ns });
             }
             code::JSON => {
                 c.bytes(Column::TextLength as usize, &mut self.text);
-                self.event = serde_json::from_slice(&self.text).map_err(|_| Malformed)?;
+                self.other = Some(serde_json::from_slice(&self.text).map_err(|_| Malformed)?);
             }
             _ => return Err(Malformed),
         }
@@ -537,8 +533,8 @@ impl Decoder {
     }
 
     /// What [`Self::advance`] read.
-    pub(crate) const fn event(&self) -> &Event {
-        &self.event
+    pub(crate) fn event(&self) -> &Event {
+        self.other.as_ref().unwrap_or(&self.fault)
     }
 }
 

@@ -96,19 +96,46 @@ impl Coder for Writing {
     fn refuse(&mut self) {}
 }
 
+/// Values of a column that are put together at once: those of all columns stay in the processor's cache, which a block's do not.
+const AT_ONCE: usize = 128;
+
 /// Columns being read.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
     columns: Vec<Column>,
-    text: Vec<u8>,
+    payload: Vec<u8>,
     text_at: usize,
     wrong: bool,
 }
 
 #[derive(Debug, Default)]
 struct Column {
+    /// Put together, and the next of them.
     values: Vec<u64>,
     at: usize,
+    /// Where in the payload the planes are, how long each is, and how many there are.
+    planes: usize,
+    count: usize,
+    width: usize,
+    /// Values put together so far.
+    taken: usize,
+}
+
+impl Column {
+    /// Puts the next values together; none at the end.
+    fn fill(&mut self, payload: &[u8]) {
+        let count = (self.count - self.taken).min(AT_ONCE);
+        self.at = 0;
+        self.values.clear();
+        self.values.resize(count, 0);
+        for number in 0..self.width {
+            let plane = &payload[self.planes + number * self.count + self.taken..][..count];
+            for (value, &byte) in self.values.iter_mut().zip(plane) {
+                *value |= u64::from(byte) << (8 * number);
+            }
+        }
+        self.taken += count;
+    }
 }
 
 impl Reading {
@@ -116,14 +143,15 @@ impl Reading {
     /// later version added, are empty. False: it is not made so.
     pub(crate) fn load(&mut self, stored: usize, known: usize, most: usize, payload: &[u8]) -> bool {
         self.columns.resize_with(known, Column::default);
-        (self.text_at, self.wrong) = (0, false);
-        let (columns, added) = self.columns.split_at_mut(stored.min(known));
-        for column in added {
-            column.at = 0;
+        self.wrong = false;
+        self.payload.clear();
+        self.payload.extend_from_slice(payload);
+        for column in &mut self.columns {
+            *column = Column { values: std::mem::take(&mut column.values), ..Column::default() };
             column.values.clear();
         }
         let mut rest = payload;
-        for column in columns {
+        for column in self.columns.iter_mut().take(stored) {
             let Ok((count, after)) = U32::read_from_prefix(rest) else { return false };
             let Some((&width, after)) = after.split_first() else { return false };
             let count = count.get() as usize;
@@ -132,19 +160,11 @@ impl Reading {
             if width > 8 || bytes > after.len() || count > most {
                 return false;
             }
-            let (planes, after) = after.split_at(bytes);
-            rest = after;
-            column.at = 0;
-            column.values.clear();
-            column.values.resize(count, 0);
-            for (number, plane) in planes.chunks_exact(count.max(1)).enumerate() {
-                for (value, &byte) in column.values.iter_mut().zip(plane) {
-                    *value |= u64::from(byte) << (8 * number);
-                }
-            }
+            column.planes = payload.len() - after.len();
+            (column.count, column.width) = (count, usize::from(width));
+            rest = &after[bytes..];
         }
-        self.text.clear();
-        self.text.extend_from_slice(rest);
+        self.text_at = payload.len() - rest.len();
         true
     }
 
@@ -160,6 +180,9 @@ impl Coder for Reading {
     #[inline]
     fn value(&mut self, column: usize, value: &mut u64) {
         let column = &mut self.columns[column];
+        if column.at == column.values.len() {
+            column.fill(&self.payload);
+        }
         match column.values.get(column.at) {
             Some(&found) => {
                 *value = found;
@@ -177,7 +200,7 @@ impl Coder for Reading {
         self.value(length_column, &mut length);
         bytes.clear();
         let end = usize::try_from(length).ok().and_then(|length| self.text_at.checked_add(length));
-        match end.and_then(|end| self.text.get(self.text_at..end)) {
+        match end.and_then(|end| self.payload.get(self.text_at..end)) {
             Some(text) => {
                 bytes.extend_from_slice(text);
                 self.text_at += text.len();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use dsascope_capture::{Notice, Recorder};
 use dsascope_core::event::Event;
 use dsascope_core::filter::Sieve;
-use dsascope_core::model::Model;
+use dsascope_core::model::{Limits, Model};
 use tokio::process::Child;
 
 use crate::exit::Code;
@@ -165,7 +165,7 @@ pub(crate) async fn run<S: Source>(
     let mut signals = Signals::new().context("watch signals")?;
     let Beside { sieve, recorder, mut watch, mut command } = beside;
     let mut feed = Feed::new(source, pace, sieve, recorder);
-    let mut model = Model::default();
+    let mut model = Model::new(Limits::without_faults());
     let recorded = feed.source().is_recorded();
     let mut clock = Clock { pace, recorded, interval_ns: None, deadline_ns: None, last_tick_ns: None };
     let mut bar = Bar::new(!consumer.is_on_terminal());
@@ -256,20 +256,32 @@ fn tell(
     consumer: &mut impl Consumer,
     watch: &mut Watch,
 ) -> Result<bool> {
+    let told = tell_each(model, clock, batch, consumer, watch);
+    batch.clear();
+    told
+}
+
+fn tell_each(
+    model: &mut Model,
+    clock: &mut Clock,
+    batch: &[Event],
+    consumer: &mut impl Consumer,
+    watch: &mut Watch,
+) -> Result<bool> {
     let mut over = false;
-    for event in batch.drain(..) {
-        if let Event::Tick { now_ns } = event {
+    for event in batch {
+        if let &Event::Tick { now_ns } = event {
             over |= clock.is_over(now_ns);
             if over && clock.recorded {
                 break;
             }
         }
-        model.update(&event);
-        watch.update(model, &event);
-        consumer.event(model, &event)?;
+        model.update(event);
+        watch.update(model, event);
+        consumer.event(model, event)?;
         match event {
             Event::Session(session) if clock.last_tick_ns.is_none() => clock.begin(session.started_ns),
-            Event::Tick { now_ns } if clock.tick(now_ns) => consumer.interval(model)?,
+            &Event::Tick { now_ns } if clock.tick(now_ns) => consumer.interval(model)?,
             _ => {}
         }
     }

@@ -28,6 +28,8 @@ pub(crate) enum Speed {
 pub(crate) struct Replay {
     path: PathBuf,
     capture: Capture<BufReader<File>>,
+    /// Time of the first and the last event: asked for with each batch, and found by looking at every block.
+    span_ns: Option<(u64, u64)>,
     speed: Speed,
     /// The stream's time then, and when that was.
     anchor: Option<(u64, Instant)>,
@@ -58,6 +60,7 @@ impl Replay {
         let now_ns = capture.meta().session.started_ns;
         Ok(Self {
             path: path.into(),
+            span_ns: capture.span_ns(),
             capture,
             speed,
             anchor: None,
@@ -135,7 +138,7 @@ impl Replay {
 
     /// Time of the last event.
     pub(crate) fn end_ns(&self) -> u64 {
-        self.capture.span_ns().map_or_else(|| self.started_ns(), |(_, last_ns)| last_ns)
+        self.span_ns.map_or_else(|| self.started_ns(), |(_, last_ns)| last_ns)
     }
 
     /// The file's name, without its directory.
@@ -148,6 +151,23 @@ impl Replay {
             self.held = self.capture.next_event()?.cloned();
         }
         Ok(())
+    }
+
+    /// Appends events, each due at once, until there are `most`.
+    fn read(&mut self, out: &mut Vec<Event>, most: usize) -> Result<Next> {
+        if let Some(event) = self.held.take() {
+            self.now_ns = self.now_ns.max(event.at_ns());
+            out.push(event);
+        }
+        while out.len() < most {
+            let Some(event) = self.capture.next_event()? else {
+                self.ended = true;
+                return Ok(Next::End);
+            };
+            self.now_ns = self.now_ns.max(event.at_ns());
+            out.push(event.clone());
+        }
+        Ok(Next::More)
     }
 
     /// When `at_ns` of the stream is due.
@@ -174,6 +194,9 @@ impl Source for Replay {
             tokio::task::yield_now().await;
         }
         let from = out.len();
+        if self.speed == Speed::Max && !self.is_seeking() {
+            return self.read(out, from + BATCH);
+        }
         while out.len() - from < BATCH {
             self.fill()?;
             let Some(at_ns) = self.held.as_ref().map(Event::at_ns) else {
@@ -218,7 +241,7 @@ impl Source for Replay {
     }
 
     fn progress(&self) -> Option<f64> {
-        let (first_ns, last_ns) = self.capture.span_ns()?;
+        let (first_ns, last_ns) = self.span_ns?;
         let span_ns = last_ns.checked_sub(first_ns).filter(|&ns| ns > 0)?;
         Some((self.now_ns.saturating_sub(first_ns) as f64 / span_ns as f64).min(1.0))
     }

@@ -75,6 +75,14 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// For whoever shows no list of faults: keeping the last ones costs a copy of each.
+    #[must_use]
+    pub fn without_faults() -> Self {
+        Self { recent_faults: 0, ..Self::default() }
+    }
+}
+
 /// Figures of the header line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Header {
@@ -111,7 +119,6 @@ pub struct Model {
     rows: Rows,
     wqs: BTreeMap<WqId, Wq>,
     devices: BTreeMap<u16, Device>,
-    counts: Counts,
     exact: Option<Exact>,
     faults: Rate,
     failures: Rate,
@@ -172,7 +179,8 @@ impl Model {
     /// Ends the current interval and begins the next.
     pub fn next_interval(&mut self) -> Interval {
         self.rows.next_interval();
-        self.interval.next(self.now_ns, &self.counts, self.rows.gather())
+        let counts = self.counts();
+        self.interval.next(self.now_ns, counts, self.rows.gather())
     }
 
     fn advance(&mut self, at_ns: u64) {
@@ -215,14 +223,13 @@ impl Model {
         self.advance(fault.at_ns);
         let failed = matches!(fault.copy, crate::event::CopyOutcome::Short { .. });
         let durations = fault.durations();
-        self.counts.add(fault);
         self.faults.add(fault.at_ns, 1);
         let id = fault.context.wq_id();
         let wq = self.wqs.entry(id).or_insert_with(|| Wq::new(id, fault.context.device));
         wq.counts.add(fault);
         wq.rate.add(fault.at_ns, 1);
         let device = self.devices.entry(id.device).or_insert_with(|| Device::new(fault.context.device));
-        device.counts.add(fault);
+        device.count(fault);
         device.rate.add(fault.at_ns, 1);
         if failed {
             self.failures.add(fault.at_ns, 1);

@@ -32,13 +32,12 @@ pub(super) struct Current {
 
 impl Current {
     /// Ends it at `now_ns`, when the whole is as given, and begins the next.
-    pub(super) fn next(&mut self, now_ns: u64, counts: &Counts, latency: &StageHistograms) -> Interval {
-        let next =
-            Self { since_ns: now_ns, counts: counts.clone(), latency: latency.clone(), ..Self::default() };
+    pub(super) fn next(&mut self, now_ns: u64, counts: Counts, latency: &StageHistograms) -> Interval {
+        let next = Self { since_ns: now_ns, counts, latency: latency.clone(), ..Self::default() };
         let ended = std::mem::replace(self, next);
         Interval {
             since_ns: ended.since_ns,
-            counts: counts.since(&ended.counts),
+            counts: self.counts.since(&ended.counts),
             latency: latency.since(&ended.latency, &ended.extremes),
             interrupts: ended.interrupts,
             records_lost: ended.records_lost,

@@ -59,18 +59,20 @@ impl Model {
 
     #[must_use]
     pub fn faults(&self) -> u64 {
-        count::best(self.counts.faults, self.exact.map(|e| e.served))
+        count::best(self.wqs().map(|wq| wq.counts.faults).sum(), self.exact.map(|e| e.served))
     }
 
     #[must_use]
     pub fn failures(&self) -> u64 {
-        count::best(self.counts.failed, self.exact.map(|e| e.failed))
+        count::best(self.wqs().map(|wq| wq.counts.failed).sum(), self.exact.map(|e| e.failed))
     }
 
-    /// Counted from records, all devices.
+    /// Counted from records, all devices: the sum of those of the WQs.
     #[must_use]
-    pub const fn counts(&self) -> &Counts {
-        &self.counts
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.wqs().for_each(|wq| counts.merge(&wq.counts));
+        counts
     }
 
     /// The kernel's totals over all files, as of the last snapshot.

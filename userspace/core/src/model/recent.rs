@@ -2,10 +2,13 @@
 
 use std::collections::VecDeque;
 
-/// Adds to a list that keeps `limit` items, at least one.
+/// Adds to a list that keeps `limit` items.
 #[inline]
 pub(super) fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, limit: usize) {
-    while queue.len() >= limit.max(1) {
+    if limit == 0 {
+        return;
+    }
+    while queue.len() >= limit {
         queue.pop_front();
     }
     queue.push_back(item);

@@ -288,7 +288,10 @@ impl Wq {
 pub struct Device {
     pub device: DeviceId,
     pub info: Option<DeviceInfo>,
-    pub counts: Counts,
+    /// Counted from records: faults whose service ended.
+    counted_faults: u64,
+    /// Failures among them.
+    counted_failures: u64,
     pub exact: Option<Exact>,
     /// Runs of the interrupt thread, time in it, entries it handed over.
     pub interrupts: u64,
@@ -312,7 +315,8 @@ impl Device {
         Self {
             device,
             info: None,
-            counts: Counts::default(),
+            counted_faults: 0,
+            counted_failures: 0,
             exact: None,
             interrupts: 0,
             interrupt_busy_ns: 0,
@@ -328,13 +332,20 @@ impl Device {
         }
     }
 
+    pub(super) fn count(&mut self, fault: &Fault) {
+        if !fault.marks.end_missing {
+            self.counted_faults += 1;
+            self.counted_failures += u64::from(matches!(fault.copy, CopyOutcome::Short { .. }));
+        }
+    }
+
     #[must_use]
     pub fn faults(&self) -> u64 {
-        best(self.counts.faults, self.exact.map(|t| t.served))
+        best(self.counted_faults, self.exact.map(|t| t.served))
     }
 
     #[must_use]
     pub fn failures(&self) -> u64 {
-        best(self.counts.failed, self.exact.map(|t| t.failed))
+        best(self.counted_failures, self.exact.map(|t| t.failed))
     }
 }

@@ -131,7 +131,7 @@ impl New<'_> {
                 self.count(metric, of_wq(model, wq), value);
             }
             // Files that the kernel's table had no room for are in no WQ's totals.
-            let all = best(counted(model.counts()), model.exact().as_ref().map(exact));
+            let all = best(counted(&model.counts()), model.exact().as_ref().map(exact));
             let rest = all.and_then(|all| all.checked_sub(sum)).filter(|&rest| rest > 0);
             self.count(metric, of_no_wq(), rest);
         }
