@@ -4,6 +4,7 @@
 //! A value that an earlier one of the block foretells is written as its distance from it, and what repeats (open files, entries without
 //! their addresses, records) as its number in a table that both sides build alike. A block needs nothing of the blocks before it.
 
+mod origin;
 mod shape;
 mod table;
 
@@ -50,10 +51,13 @@ columns! {
     InterruptEnd, InterruptEntries, Swerror0, Swerror1, Swerror2, Swerror3,
     PagePasid, PageGroup, PageCode, PageAskedAt, PageCount, PageAddress,
     TextLength,
+    Submitted, OriginSeen, By, ByTid, ByComm0, ByComm1, ByHow, ByInstruction, ByStack,
+    OriginOperation, OriginBytes, List, ListIndex,
+    SeenTgid, SeenTid, SeenRecord, SeenStatus, SeenSubmitted, SeenDelivered,
 }
 
 /// How many of them each version has, from the first.
-const STORED: [usize; VERSION as usize] = [54];
+const STORED: [usize; VERSION as usize] = [54, 73];
 const _: () = assert!(STORED[STORED.len() - 1] == NAMES.len());
 
 /// Values of [`Column::Kind`].
@@ -63,6 +67,7 @@ pub(crate) mod code {
     pub(crate) const PAGE_REQUEST: u64 = 2;
     pub(crate) const TICK: u64 = 3;
     pub(crate) const JSON: u64 = 4;
+    pub(crate) const SEEN: u64 = 5;
 }
 
 /// Starts of the interrupt thread that are remembered.
@@ -94,6 +99,9 @@ struct State {
     records: Table<[u8; 64]>,
     /// By CPU.
     workers: Vec<u32>,
+    submitters: Table<origin::By>,
+    /// Record that was seen last.
+    seen_record: u64,
 }
 
 impl State {
@@ -106,6 +114,8 @@ impl State {
         self.entries.clear();
         self.records.clear();
         self.workers.clear();
+        self.submitters.clear();
+        self.seen_record = 0;
     }
 
     fn at<C: Coder>(&mut self, c: &mut C, at_ns: &mut u64) {
@@ -150,19 +160,14 @@ impl State {
         });
     }
 
-    fn fault<C: Coder>(&mut self, c: &mut C, f: &mut Fault) {
-        self.at(c, &mut f.at_ns);
-        c.narrow(Column::Cpu as usize, &mut f.cpu);
-        let mut shape = if C::WRITES { Shape::of(f) } else { Shape::default() };
-        self.shapes
-            .code(c, Column::Shape, &mut shape.0, |c, word| c.value(Column::ShapeWords as usize, word));
-
+    /// An open file and whose it is; its number, if the table had room.
+    fn file<C: Coder>(&mut self, c: &mut C, context: &mut Context, tgid: &mut Option<u32>) -> Option<usize> {
         let mut file = File {
-            device: device_word(f.context.device),
-            wq: f.context.wq,
-            pasid: f.context.pasid,
-            opened_ns: f.context.opened_ns.map_or(0, NonZeroU64::get),
-            tgid: f.tgid.map_or(0, |tgid| u64::from(tgid) + 1),
+            device: device_word(context.device),
+            wq: context.wq,
+            pasid: context.pasid,
+            opened_ns: context.opened_ns.map_or(0, NonZeroU64::get),
+            tgid: tgid.map_or(0, |tgid| u64::from(tgid) + 1),
         };
         let number = self.files.code(c, Column::File, &mut file, |c, file| {
             c.value(Column::FileDevice as usize, &mut file.device);
@@ -171,19 +176,30 @@ impl State {
             c.value(Column::FileOpened as usize, &mut file.opened_ns);
             c.value(Column::FileTgid as usize, &mut file.tgid);
         });
-        f.context = Context {
+        *context = Context {
             device: device_of(c, file.device),
             wq: file.wq,
             pasid: file.pasid,
             opened_ns: NonZeroU64::new(file.opened_ns),
         };
-        f.tgid = match u32::try_from(file.tgid.saturating_sub(1)) {
+        *tgid = match u32::try_from(file.tgid.saturating_sub(1)) {
             Ok(tgid) => (file.tgid > 0).then_some(tgid),
             Err(_) => {
                 c.refuse();
                 None
             }
         };
+        number
+    }
+
+    fn fault<C: Coder>(&mut self, c: &mut C, f: &mut Fault) {
+        self.at(c, &mut f.at_ns);
+        c.narrow(Column::Cpu as usize, &mut f.cpu);
+        let mut shape = if C::WRITES { Shape::of(f) } else { Shape::default() };
+        self.shapes
+            .code(c, Column::Shape, &mut shape.0, |c, word| c.value(Column::ShapeWords as usize, word));
+
+        let number = self.file(c, &mut f.context, &mut f.tgid);
 
         let cpu = usize::from(f.cpu);
         if self.workers.len() <= cpu {
@@ -278,6 +294,7 @@ impl State {
         }
         (f.counted_faults, f.counted_failures) = shape.counted();
         f.marks = shape.marks();
+        f.origin = shape.has(Shape::ORIGIN).then(|| self.origin(c, shape, f.origin));
     }
 
     fn interrupt<C: Coder>(&mut self, c: &mut C, i: &mut Interrupt) {
@@ -368,6 +385,7 @@ impl Encoder {
             Event::Interrupt(_) => code::INTERRUPT,
             Event::PageRequest(_) => code::PAGE_REQUEST,
             Event::Tick { .. } => code::TICK,
+            Event::Seen(_) => code::SEEN,
             _ => {
                 self.text.clear();
                 serde_json::to_writer(&mut self.text, event)?;
@@ -380,6 +398,7 @@ impl Encoder {
             Event::Interrupt(interrupt) => state.interrupt(c, &mut { *interrupt }),
             Event::PageRequest(request) => state.page_request(c, &mut { *request }),
             Event::Tick { now_ns } => state.at(c, &mut { *now_ns }),
+            Event::Seen(seen) => state.seen(c, &mut { *seen }),
             _ => c.bytes(Column::TextLength as usize, &mut self.text),
         }
         Ok(())
@@ -522,6 +541,11 @@ impl Decoder {
                 let mut now_ns = 0;
                 state.at(c, &mut now_ns);
                 self.other = Some(Event::Tick { now_ns });
+            }
+            code::SEEN => {
+                let mut seen = origin::BLANK_SEEN;
+                state.seen(c, &mut seen);
+                self.other = Some(Event::Seen(seen));
             }
             code::JSON => {
                 c.bytes(Column::TextLength as usize, &mut self.text);

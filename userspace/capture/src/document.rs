@@ -73,6 +73,7 @@ fn codes() {
         (code::PAGE_REQUEST, "page request"),
         (code::TICK, "tick"),
         (code::JSON, "any other, as its line of [json.md](json.md)'s event stream"),
+        (code::SEEN, "seen"),
     ];
     assert_eq!(kinds, have.map(|(code, name)| (code.to_string(), name.to_owned())));
     let words = format!("{} header, {} events, {} index", kind::HEADER, kind::EVENTS, kind::INDEX);

@@ -6,7 +6,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Version of the format that is written; all up to it are read, and newer ones refused. What raises it is in docs/capture.md.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 pub(crate) const MAGIC: [u8; 8] = *b"DSASCOPE";
 pub(crate) const BLOCK_MAGIC: [u8; 3] = *b"dsb";

@@ -4,7 +4,7 @@ mod support;
 
 use std::sync::LazyLock;
 
-use dsascope_capture::ReadError;
+use dsascope_capture::{ReadError, VERSION};
 use dsascope_core::event::{Event, HoleKind};
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -20,7 +20,7 @@ struct Sample {
 static SAMPLE: LazyLock<Sample> = LazyLock::new(|| {
     let events = script::busy(6);
     let bytes = support::recorded(&events);
-    let ends: Vec<usize> = memchr::memmem::find_iter(&bytes, b"dsb\x01").collect();
+    let ends: Vec<usize> = memchr::memmem::find_iter(&bytes, &[b'd', b's', b'b', VERSION]).collect();
     assert!(ends.len() > 6, "several blocks: {ends:?}");
     Sample { events, bytes, ends }
 });

@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 
 use dsascope_capture::{Capture, ReadError, VERSION};
 use dsascope_core::event::{
-    Context, CopyOutcome, DeviceId, DeviceKind, Event, Fault, HoleKind, Marks, Release, StageTimes,
+    Comm, Context, CopyOutcome, DeviceId, DeviceKind, Element, Event, Fault, HoleKind, How, Marks, Origin,
+    Place, Release, Seen, Stack, StageTimes,
 };
+use dsascope_core::submission::{Frame, Memory};
 use support::script;
 
 fn golden(version: u8, extension: &str) -> PathBuf {
@@ -66,6 +68,44 @@ fn stream() -> Vec<Event> {
             ..fault
         }),
     ]);
+    let origin = Origin {
+        submitted_ns: fault.at_ns - 9_000_000,
+        seen_ns: NonZeroU64::new(fault.at_ns + 5_000),
+        tid: 4243,
+        comm: Comm::new("load"),
+        how: How::Movdir64b,
+        operation: 3,
+        bytes: Some(4096),
+        instruction: NonZeroU64::new(0x40_1000),
+        stack: Some(17),
+        element: Some(Element { list: 0x7000_0000, index: 5 }),
+    };
+    let alone = Origin {
+        seen_ns: None,
+        how: How::Write,
+        bytes: None,
+        instruction: None,
+        stack: None,
+        element: None,
+        ..origin
+    };
+    events.extend([origin, alone].map(|origin| Event::Fault(Fault { origin: Some(origin), ..fault })));
+    let seen = Seen {
+        at_ns: fault.at_ns + 5_000,
+        tgid: 4242,
+        tid: 4243,
+        record: 0x7100_0000,
+        status: 1,
+        submitted_ns: NonZeroU64::new(origin.submitted_ns),
+        context: Some(fault.context),
+        delivered_ns: NonZeroU64::new(fault.at_ns - 1000),
+    };
+    events.push(Event::Seen(seen));
+    events.push(Event::Seen(Seen { submitted_ns: None, context: None, delivered_ns: None, ..seen }));
+    let frame = Frame { address: 0x40_1000, symbol: Some("submit".into()), offset: 9, ..Frame::default() };
+    events.push(Event::Stack(Box::new(Stack { at_ns: seen.at_ns, tgid: 4242, id: 17, frames: vec![frame] })));
+    let (at_ns, page) = (seen.at_ns, 0x7100_0000);
+    events.push(Event::Place(Box::new(Place { at_ns, tgid: 4242, page, memory: Memory::Unmapped })));
     let end = fault.at_ns + 5_000_000_000;
     events.push(Event::Release(Release {
         at_ns: end,
@@ -145,7 +185,7 @@ fn the_golden_file_has_each_kind_of_event() {
         Event::Tick { .. } => "tick",
     };
     let kinds: BTreeSet<&str> = expected(VERSION).iter().map(name).collect();
-    assert_eq!(kinds.len(), 10, "{kinds:?}");
+    assert_eq!(kinds.len(), 13, "{kinds:?}");
 }
 
 /// The golden file as if a later dsascope had made it.

@@ -28,6 +28,10 @@ impl Shape {
     /// A byte each.
     pub(super) const COUNTED_FAULTS: u32 = 18;
     pub(super) const COUNTED_FAILURES: u32 = 26;
+    pub(super) const ORIGIN: u32 = 34;
+    pub(super) const ORIGIN_SEEN: u32 = 35;
+    pub(super) const ORIGIN_BYTES: u32 = 36;
+    pub(super) const ORIGIN_ELEMENT: u32 = 37;
 
     pub(super) fn of(f: &Fault) -> Self {
         let StageTimes { interrupt_ns, queued_ns, started_ns, copy_start_ns, copy_end_ns, done_ns } = f.times;
@@ -50,6 +54,10 @@ impl Shape {
             (Self::MARKS + 2, copy_unobserved),
             (Self::MARKS + 3, read_failed),
             (Self::MARKS + 4, outcome_inferred),
+            (Self::ORIGIN, f.origin.is_some()),
+            (Self::ORIGIN_SEEN, f.origin.is_some_and(|origin| origin.seen_ns.is_some())),
+            (Self::ORIGIN_BYTES, f.origin.is_some_and(|origin| origin.bytes.is_some())),
+            (Self::ORIGIN_ELEMENT, f.origin.is_some_and(|origin| origin.element.is_some())),
         ];
         let outcome: u64 = match f.copy {
             CopyOutcome::Delivered { .. } => 0,
@@ -105,8 +113,9 @@ impl Shape {
 
 /// Names of a fault's shape and their first bits, for the document's sake.
 #[cfg(test)]
-pub(crate) const fn shape_bits() -> [(&'static str, u32); 15] {
+pub(crate) const fn shape_bits() -> [(&'static str, u32); 19] {
     macro_rules! bits { ($($name:ident)*) => { [$((stringify!($name), Shape::$name)),*] } }
     bits!(INTERRUPT QUEUED STARTED COPY_START COPY_END DONE QUEUE_CPU QUEUE_CPU_OTHER COPY_ADDRESS
-        DELIVERED_ZERO DELIVERED_OTHER OUTCOME MARKS COUNTED_FAULTS COUNTED_FAILURES)
+        DELIVERED_ZERO DELIVERED_OTHER OUTCOME MARKS COUNTED_FAULTS COUNTED_FAILURES
+        ORIGIN ORIGIN_SEEN ORIGIN_BYTES ORIGIN_ELEMENT)
 }

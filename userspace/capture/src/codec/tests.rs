@@ -1,5 +1,6 @@
 //! Whatever an event is, it reads back as it was.
 
+use dsascope_core::event::{Comm, Element, How, Origin, Seen};
 use proptest::prelude::*;
 
 use super::*;
@@ -63,10 +64,36 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn origin()(
+        submitted_ns: u64, seen_ns in time(), tid in 0u32..4, comm: [u8; 16], how in 0..How::ALL.len(), operation: u8,
+        bytes: Option<u32>, instruction in time(), stack: Option<u32>, element: Option<(u64, u32)>,
+    ) -> Origin {
+        Origin {
+            submitted_ns, seen_ns, tid, comm: Comm(comm), how: How::ALL[how], operation, bytes, instruction, stack,
+            element: element.map(|(list, index)| Element { list, index }),
+        }
+    }
+}
+
+prop_compose! {
+    fn seen()(
+        at_ns: u64, tgid: u32, tid: u32, record: u64, status: u8, submitted_ns in time(),
+        context in prop::option::of(context()), delivered_ns in time(),
+    ) -> Seen {
+        Seen { at_ns, tgid, tid, record, status, submitted_ns, context, delivered_ns }
+    }
+}
+
 /// Any event that has columns.
 pub(crate) fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
-        4 => fault().prop_map(Event::Fault),
+        // Boxed: the tree of a fault's values is large, and a test's stack is not.
+        3 => fault().prop_map(Event::Fault).boxed(),
+        2 => (fault().boxed(), origin().boxed())
+            .prop_map(|(fault, origin)| Event::Fault(Fault { origin: Some(origin), ..fault }))
+            .boxed(),
+        2 => seen().prop_map(Event::Seen).boxed(),
         2 => (any::<(u64, u16, u64, u64, u32)>(), device(), any::<Option<[u64; 4]>>()).prop_map(
             |((at_ns, cpu, start_ns, end_ns, entries), device, swerror)| {
                 Event::Interrupt(Interrupt { at_ns, cpu, device, start_ns, end_ns, entries, swerror })
