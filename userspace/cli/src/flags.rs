@@ -66,6 +66,7 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   dsascope live
   dsascope live --filter redis
+  dsascope live --submitter auto    from the submission to the moment that the program sees its record
   dsascope live --attach kprobe --ring-size 16MiB")]
     Live(Live),
 
@@ -363,6 +364,10 @@ pub(crate) struct Live {
     /// Draw with ASCII characters alone
     #[arg(long)]
     pub ascii: bool,
+
+    /// JSON Lines in place of the screen, as of `trace --json`
+    #[arg(long, conflicts_with_all = ["filter", "ascii", "ring", "last", "on", "run"])]
+    pub json: bool,
 
     /// Play a capture (--from) so many times as fast as it happened: 0.1 to 1000, or `max`
     #[arg(long, default_value = "1", value_parser = units::speed, value_name = "SPEED", help_heading = "Input")]

@@ -64,6 +64,10 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode> {
     let code = match cli.command.unwrap_or(Command::Live(cli.live)) {
+        Command::Live(flags) if flags.json => {
+            let select = Selection::default();
+            read(&flags.reading, None, Pace::default(), Printing::new(trace::Json { select }))?
+        }
         Command::Live(flags) => {
             let mut input = Input::reading(&flags.reading, flags.speed)?;
             live::check()?;

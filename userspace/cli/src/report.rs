@@ -48,7 +48,13 @@ pub(crate) fn text(model: &Model, report: &Report, until_ns: u64) -> String {
     section(&mut out, "FINDINGS", &text::findings(model));
     section(&mut out, "WHERE THE TIME GOES", &stages(model));
     section(&mut out, "BY PROCESS", &text::table(model, &select, Some(text::ran_ns(model, until_ns))));
-    let others = [text::page_requests(model), text::event_logs(model), text::batch_totals(model)].concat();
+    let others = [
+        text::submissions(model),
+        text::page_requests(model),
+        text::event_logs(model),
+        text::batch_totals(model),
+    ]
+    .concat();
     section(&mut out, "DEVICES", &others);
     section(&mut out, "WORST FAULTS", &worst(model, report));
     out

@@ -38,9 +38,10 @@ impl Printer for Text {
 /// Table, page requests, event logs, batches, findings, and whether all of it is whole.
 fn report(model: &Model, select: &Selection, ran_ns: Option<u64>) -> String {
     let (table, pages) = (text::table(model, select, ran_ns), text::page_requests(model));
+    let submissions = text::submissions(model);
     let (logs, batches) = (text::event_logs(model), text::batch_totals(model));
     let (findings, summary) = (text::findings(model), text::summary(model, select));
-    format!("{table}{pages}{logs}{batches}{findings}{summary}")
+    format!("{table}{submissions}{pages}{logs}{batches}{findings}{summary}")
 }
 
 /// JSON Lines: the session, a line an interval, the summary.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use dsascope_core::event::{
-    DriverEvent, Event, Fault, Happening, Hole, HoleKind, PageRequest, SessionInfo, Stack,
+    DriverEvent, Event, Fault, Happening, Hole, HoleKind, PageRequest, SessionInfo, Stack, SubmittedTotals,
 };
 use dsascope_core::hist::Summary;
 use dsascope_core::model::{Batch, Model, Process};
@@ -20,8 +20,16 @@ pub(crate) const FAULT_TITLES: &str = "        TIME     PID COMMAND         WQ  
 /// One line, without its end.
 pub(crate) fn fault(model: &Model, fault: &Fault) -> String {
     let command = model.process(fault.context.key()).and_then(|p| p.comm).map(|comm| comm.to_string());
+    let origin = fault.origin.as_ref().map_or_else(String::new, |origin| {
+        let total = fault.durations().total.or(fault
+            .durations()
+            .device
+            .zip(fault.durations().driver)
+            .map(|(a, b)| a + b));
+        format!("; {}, {} after", words::origin(fault, origin), optional_duration(&THEME, total))
+    });
     format!(
-        "{:>12} {:>7} {:15} {:7} {:10} {:10} {:>7} {:18} {}",
+        "{:>12} {:>7} {:15} {:7} {:10} {:10} {:>7} {:18} {}{origin}",
         moment(model, fault.at_ns),
         fault.tgid.map_or_else(|| "?".into(), |tgid| tgid.to_string()),
         fit(&command.unwrap_or_default(), 15),
@@ -152,6 +160,26 @@ pub(crate) fn session(session: &SessionInfo) -> String {
             verdict.state.detail()
         );
     }
+    if let Some(submitters) = &session.submitters {
+        let cost = optional_duration(&THEME, submitters.cost_ns);
+        let every =
+            if submitters.sample > 1 { format!(", one in {}", submitters.sample) } else { String::new() };
+        let _ = write!(text, "\nsubmissions are followed{every}, at {cost} each");
+        for file in &submitters.files {
+            let only = file.pid.map_or_else(String::new, |pid| format!(" in process {pid}"));
+            let _ = write!(text, "\n  {}{only}: {} places", file.file, file.attached());
+            if let Some(problem) = &file.problem {
+                let _ = write!(text, "; {problem}");
+            }
+            for site in file.sites.iter().filter(|site| site.refused.is_some()) {
+                let reason = site.refused.as_deref().unwrap_or_default();
+                let _ = write!(text, "\n    NOT SEEN {} at {:#x}: {reason}", site.what, site.address);
+            }
+            for place in &file.unprobeable {
+                let _ = write!(text, "\n    NOT SEEN {place}");
+            }
+        }
+    }
     if let Some(filter) = &session.filter {
         let _ = write!(text, "; only faults with {}", filter.expression);
     }
@@ -244,6 +272,53 @@ pub(crate) fn page_requests(model: &Model) -> String {
             time(|s| s.p50_ns),
             time(|s| s.p99_ns),
             time(|s| s.max_ns),
+        );
+    }
+    out
+}
+
+/// A line for each process, WQ and way: what was submitted, as far as that is followed.
+pub(crate) fn submissions(model: &Model) -> String {
+    let mut out = String::new();
+    let all = model.submissions();
+    let totals = all.totals();
+    for group in totals.chunk_by(|a, b| (a.tgid, a.device, a.wq, a.how) == (b.tgid, b.device, b.wq, b.how)) {
+        let Some(first) = group.first() else { continue };
+        let sum = |pick: fn(&SubmittedTotals) -> u64| group.iter().map(pick).sum::<u64>();
+        let who = first.tgid.map_or_else(|| "others".into(), |tgid| format!("{tgid} {}", first.comm));
+        let wq = match (first.device, first.wq) {
+            (Some(device), Some(wq)) => format!("wq{}.{wq}", device.id),
+            _ => "an unknown WQ".into(),
+        };
+        let way = first.how.map_or_else(String::new, |how| format!(" by {}", words::way(how)));
+        let operations: Vec<String> = group
+            .iter()
+            .map(|t| format!("{} {}", t.operation.as_deref().unwrap_or("unknown"), t.submissions))
+            .collect();
+        // Writing to a String cannot fail.
+        let _ = write!(out, "submitted by {who} to {wq}{way}: {}", operations.join(", "));
+        for (count, what) in [
+            (sum(|t| t.elements), "in lists"),
+            (sum(|t| t.refused), "refused"),
+            (sum(|t| t.untold), "not followed"),
+            (sum(|t| t.records_lost), "LOST"),
+            (sum(|t| t.lists_cut), "lists not read to their end"),
+        ] {
+            if count > 0 {
+                let _ = write!(out, "; {count} {what}");
+            }
+        }
+        out.push('\n');
+    }
+    if let Some(unfaulted) = all.unfaulted() {
+        let time = |ns| optional_duration(&THEME, Some(ns));
+        let _ = writeln!(
+            out,
+            "from submission to seen, of {} without a fault: p50 {}, p99 {}, max {}",
+            unfaulted.count,
+            time(unfaulted.p50_ns),
+            time(unfaulted.p99_ns),
+            time(unfaulted.max_ns),
         );
     }
     out

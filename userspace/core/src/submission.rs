@@ -185,6 +185,20 @@ pub struct SubmitterFile {
     pub problem: Option<String>,
 }
 
+impl SubmitterFile {
+    /// Places with a probe.
+    #[must_use]
+    pub fn attached(&self) -> usize {
+        self.sites.iter().filter(|site| site.refused.is_none()).count()
+    }
+
+    /// Something in it may submit without being seen.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.problem.is_some() || !self.unprobeable.is_empty() || self.attached() < self.sites.len()
+    }
+}
+
 /// A place where submissions are seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SubmitterSite {

@@ -332,7 +332,8 @@ impl App {
                 *scroll = moved(*scroll, steps, lines, height);
             }
             Some(Overlay::Detail { scroll, fault }) => {
-                let lines = view::detail_height(&self.theme, fault, self.width);
+                let model = self.frozen.as_deref().unwrap_or(&self.model);
+                let lines = view::detail_height(&self.theme, fault, model.submissions(), self.width);
                 *scroll = moved(*scroll, steps, lines, height);
             }
             None => match self.focus {

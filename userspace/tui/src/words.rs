@@ -1,14 +1,16 @@
 //! A fault, a batch or something that the driver did in few words, for tables and lines.
 
 use dsascope_common::hw::completion::status;
+use dsascope_common::hw::descriptor::opcode;
 use dsascope_core::decode;
 use dsascope_core::decode::SoftwareError;
 use dsascope_core::event::{
-    Command, CopyOutcome, DeviceKind, DriverEvent, Fault, Happening, Interrupt, WqConfig,
+    Command, CopyOutcome, DeviceKind, DriverEvent, Fault, Happening, How, Interrupt, Origin, Place, WqConfig,
 };
 use dsascope_core::model::Batch;
 use dsascope_core::model::batch::{MovedKind, Patch};
 use dsascope_core::model::batches::strip;
+use dsascope_core::submission::Memory;
 
 use crate::Theme;
 use crate::format::optional_duration;
@@ -18,6 +20,55 @@ pub fn operation(fault: &Fault) -> String {
     let code = fault.entry.operation();
     let name = decode::operation(fault.context.device.kind, code);
     name.map_or_else(|| format!("op {code:#04x}"), String::from)
+}
+
+/// Who submitted, what, and how: `memmove of 4096 bytes by thread 4243 (load), MOVDIR64B, element 3 of a list`.
+pub fn origin(fault: &Fault, origin: &Origin) -> String {
+    let name = decode::operation(fault.context.device.kind, origin.operation);
+    let mut text = name.map_or_else(|| format!("op {:#04x}", origin.operation), String::from);
+    match origin.bytes {
+        Some(count) if origin.operation == opcode::BATCH => {
+            text.push_str(&format!(" of {count} descriptors"))
+        }
+        Some(bytes) => text.push_str(&format!(" of {bytes} bytes")),
+        None => {}
+    }
+    text.push_str(&format!(" by thread {} ({}), {}", origin.tid, origin.comm, way(origin.how)));
+    if let Some(element) = origin.element {
+        text.push_str(&format!(", element {} of a list", element.index));
+    }
+    text
+}
+
+/// How a descriptor got to its WQ.
+pub const fn way(how: How) -> &'static str {
+    match how {
+        How::Movdir64b => "MOVDIR64B",
+        How::Enqcmd => "ENQCMD",
+        How::Enqcmds => "ENQCMDS",
+        How::Stores => "plain stores",
+        How::Write => "write(2)",
+    }
+}
+
+/// The memory behind a completion record: `heap, 4 KiB pages, node 0`.
+pub fn memory(place: &Place) -> String {
+    let Memory::Mapped(mapped) = &place.memory else { return "not mapped".into() };
+    let mut parts = vec![match mapped.kind.name() {
+        Some(name) => format!("{} {name}", mapped.kind.word()),
+        None => mapped.kind.word().to_owned(),
+    }];
+    parts.push(mapped.permissions.to_string());
+    if let Some(bytes) = mapped.page_bytes {
+        parts.push(format!("{} KiB pages", bytes >> 10));
+    }
+    if mapped.transparent_huge == Some(true) {
+        parts.push("transparent huge pages in use".into());
+    }
+    if let Some(node) = mapped.node {
+        parts.push(format!("NUMA node {node}"));
+    }
+    parts.join(", ")
 }
 
 /// What became of the completion record, in a word.

@@ -143,6 +143,15 @@ fn page_requests_stand_below_the_stages_of_their_process() {
 }
 
 #[test]
+fn a_fault_with_its_submission() {
+    for size in [(120, 50), (80, 24)] {
+        let mut app = app(UNICODE, size, script::submitted());
+        press(&mut app, [KeyCode::Tab, KeyCode::Down, KeyCode::Down, KeyCode::Enter]);
+        insta::assert_snapshot!(format!("submission_{}x{}", size.0, size.1), screen(&app, size));
+    }
+}
+
+#[test]
 fn before_the_session_is_known() {
     insta::assert_snapshot!(screen(&app(UNICODE, (80, 24), vec![]), (80, 24)));
 }

@@ -1,15 +1,18 @@
 //! One fault in words: what happened, the waterfall of its stages, and every field of the entry and of the records.
 
+use std::num::NonZeroU64;
+
 use dsascope_core::decode::{self, Field};
-use dsascope_core::event::{CopyOutcome, Fault};
+use dsascope_core::event::{CopyOutcome, Fault, Origin};
 use dsascope_core::hex;
-use dsascope_core::model::Process;
+use dsascope_core::model::{Process, Submissions};
 use dsascope_core::stages::Stage;
 use ratatui::text::{Line, Span};
 
 use super::help::wrap;
 use crate::format::{duration, optional_duration};
 use crate::theme::Theme;
+use crate::words;
 
 /// The stages that follow each other; the others are sums of these.
 const PARTS: [Stage; 5] = [Stage::Interrupt, Stage::Queue, Stage::Prepare, Stage::Copy, Stage::Finish];
@@ -18,10 +21,15 @@ pub(super) fn lines(
     theme: &Theme,
     fault: &Fault,
     process: Option<&Process>,
+    submissions: &Submissions,
     width: u16,
 ) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     summary(theme, fault, process, width, &mut lines);
+    if let Some(origin) = &fault.origin {
+        heading(theme, "Submission", &mut lines);
+        submission(theme, fault, origin, submissions, width, &mut lines);
+    }
     heading(theme, "Stages", &mut lines);
     waterfall(theme, fault, width, &mut lines);
     let explanation = decode::explain(fault);
@@ -97,14 +105,53 @@ fn summary(
     }
 }
 
+/// Who submitted it, from where in its code, and what memory its record is in.
+fn submission(
+    theme: &Theme,
+    fault: &Fault,
+    origin: &Origin,
+    submissions: &Submissions,
+    width: u16,
+    lines: &mut Vec<Line<'static>>,
+) {
+    for part in wrap(&words::origin(fault, origin), usize::from(width)) {
+        lines.push(Line::raw(part));
+    }
+    let mut field = |name: &str, text: String| {
+        let name = Span::styled(format!("  {name:10}"), theme.key());
+        lines.push(Line::from(vec![name, Span::raw(text)]));
+    };
+    let tgid = fault.tgid.unwrap_or(0);
+    match origin.stack.and_then(|id| submissions.stack_of(tgid, id)) {
+        Some(stack) => {
+            for (depth, frame) in stack.frames.iter().enumerate() {
+                field(if depth == 0 { "from" } else { "" }, frame.to_string());
+            }
+        }
+        None => {
+            field("from", origin.instruction.map_or("the driver".into(), |address| format!("{address:#x}")))
+        }
+    }
+    let memory = submissions.place_of(tgid, fault.entry.fault_addr()).map(words::memory);
+    field("record in", memory.unwrap_or_else(|| "not looked up yet".into()));
+}
+
 /// A bar for each stage, at its place between the first and the last moment that were seen.
 fn waterfall(theme: &Theme, fault: &Fault, width: u16, lines: &mut Vec<Line<'static>>) {
     let times = fault.times;
     let durations = fault.durations();
-    let starts =
+    let submitted_ns = fault.origin.and_then(|origin| NonZeroU64::new(origin.submitted_ns));
+    let seen_ns = fault.origin.and_then(|origin| origin.seen_ns);
+    let driver =
         [times.interrupt_ns, times.queued_ns, times.started_ns, times.copy_start_ns, times.copy_end_ns];
-    let first = times.first_ns().unwrap_or(0);
+    let mut bars: Vec<_> = PARTS.into_iter().zip(driver).collect();
+    if fault.origin.is_some() {
+        bars.insert(0, (Stage::Device, submitted_ns));
+        bars.push((Stage::Notice, times.copy_end_ns));
+    }
+    let first = submitted_ns.map(NonZeroU64::get).or(times.first_ns()).unwrap_or(0);
     let last = [
+        seen_ns,
         times.done_ns,
         times.copy_end_ns,
         times.copy_start_ns,
@@ -114,19 +161,19 @@ fn waterfall(theme: &Theme, fault: &Fault, width: u16, lines: &mut Vec<Line<'sta
     ]
     .into_iter()
     .flatten()
-    .map(std::num::NonZeroU64::get)
+    .map(NonZeroU64::get)
     .max()
     .unwrap_or(first);
     let span = last.saturating_sub(first).max(1);
     let room = usize::from(width).saturating_sub(24).clamp(10, 100);
     let place = |ns: u64| (u128::from(ns) * room as u128 / u128::from(span)) as usize;
-    for (stage, start) in PARTS.iter().zip(starts) {
-        let text = optional_duration(theme, durations.get(*stage));
+    for (stage, start) in bars {
+        let text = optional_duration(theme, durations.get(stage));
         let mut spans = vec![
             Span::styled(format!("  {:10}", stage.name()), theme.key()),
             Span::raw(format!("{text:>7}  ")),
         ];
-        if let (Some(start), Some(length)) = (start, durations.get(*stage)) {
+        if let (Some(start), Some(length)) = (start, durations.get(stage)) {
             let from = place(start.get().saturating_sub(first)).min(room - 1);
             let cells = place(length).clamp(1, room - from);
             spans.push(Span::raw(" ".repeat(from)));
@@ -138,7 +185,7 @@ fn waterfall(theme: &Theme, fault: &Fault, width: u16, lines: &mut Vec<Line<'sta
     }
     let sum =
         |stage: Stage| durations.get(stage).map(|ns| format!("{} {}", stage.name(), duration(theme, ns)));
-    let sums: Vec<_> = [Stage::Service, Stage::Driver].into_iter().filter_map(sum).collect();
+    let sums: Vec<_> = [Stage::Service, Stage::Driver, Stage::Total].into_iter().filter_map(sum).collect();
     lines.push(Line::styled(format!("  in all: {}", sums.join(", ")), theme.strong()));
 }
 

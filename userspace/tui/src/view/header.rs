@@ -1,6 +1,6 @@
 //! Host, kernel and devices; rates; totals and loss; probes. A row each.
 
-use dsascope_core::event::{SessionInfo, VerdictState};
+use dsascope_core::event::{SessionInfo, SubmitterFile, VerdictState};
 use dsascope_core::ledger::Balance;
 use dsascope_core::model::EventLogAdvice;
 use ratatui::Frame;
@@ -218,6 +218,13 @@ fn probes(app: &App) -> Line<'static> {
     }
     by.sort_by_key(|(name, n)| (std::cmp::Reverse(*n), *name));
     let by: Vec<_> = by.iter().map(|(name, n)| format!("{n} {name}")).collect();
+    if let Some(submitters) = &session.submitters {
+        let sites: usize = submitters.files.iter().map(SubmitterFile::attached).sum();
+        let cost = optional_duration(theme, submitters.cost_ns);
+        let missed = submitters.files.iter().any(SubmitterFile::is_incomplete);
+        let style = if sites == 0 || missed { theme.warn() } else { theme.good() };
+        line.push_span(Span::styled(format!("  submissions at {sites} sites, {cost} each"), style));
+    }
     // The least important last: a narrow screen cuts it.
     line.push_span(Span::styled(
         format!("  in {}  {}", duration(theme, session.attach_ns), by.join(", ")),

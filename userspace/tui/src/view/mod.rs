@@ -13,7 +13,7 @@ mod processes;
 mod table;
 
 use dsascope_core::event::Fault;
-use dsascope_core::model::{Batch, Model};
+use dsascope_core::model::{Batch, Model, Submissions};
 use dsascope_core::probe::Verdict;
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -48,7 +48,7 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
         }
         Some(Overlay::Detail { fault, scroll }) => {
             let process = app.shown().process(fault.context.key());
-            let lines = detail::lines(app.theme(), fault, process, body.width);
+            let lines = detail::lines(app.theme(), fault, process, app.shown().submissions(), body.width);
             overlay(app.theme(), frame, body, "fault", &lines, *scroll);
         }
         Some(Overlay::Findings { scroll }) => {
@@ -121,8 +121,8 @@ pub(crate) fn help_height(verdicts: &[Verdict], width: u16) -> usize {
 }
 
 /// Lines of a fault's detail at this width.
-pub(crate) fn detail_height(theme: &Theme, fault: &Fault, width: u16) -> usize {
-    detail::lines(theme, fault, None, width).len()
+pub(crate) fn detail_height(theme: &Theme, fault: &Fault, submissions: &Submissions, width: u16) -> usize {
+    detail::lines(theme, fault, None, submissions, width).len()
 }
 
 /// Lines of the findings at this width.

@@ -9,9 +9,11 @@ use dsascope_common::hw::{completion::status, descriptor::opcode, event_log::Ent
 use dsascope_core::driver::{DeviceState, During, HaltAnswer};
 use dsascope_core::event::{
     Asked, ByKind, Comm, Command, Context, ContextTotals, CopyOutcome, DeviceId, DeviceInfo, DeviceKind,
-    DriverEvent, DriverInfo, Event, Fault, Happening, Hole, HoleKind, Hook, Interrupt, KernelLedger, Marks,
-    Open, PageRequest, SessionInfo, Snapshot, StageTimes, Verdict, VerdictState, WqConfig, WqInfo,
+    DriverEvent, DriverInfo, Element, Event, Fault, Happening, Hole, HoleKind, Hook, How, Interrupt,
+    KernelLedger, Marks, Open, Origin, PageRequest, Place, SessionInfo, Snapshot, Stack, StageTimes,
+    SubmittedTotals, SubmitterFile, SubmitterSite, Submitters, Verdict, VerdictState, WqConfig, WqInfo,
 };
+use dsascope_core::submission::{Frame, Mapped, Memory, MemoryKind, Permissions};
 
 pub(crate) const START_NS: u64 = 1_000_000_000_000;
 const SECOND: u64 = 1_000_000_000;
@@ -171,7 +173,7 @@ pub(crate) fn session() -> SessionInfo {
 
 /// Every script, briefly.
 pub(crate) fn all() -> Vec<Vec<Event>> {
-    vec![empty(), busy(3), lossy(2, 100), trouble(), failing(), moved_failure(), page_requests()]
+    vec![empty(), busy(3), lossy(2, 100), trouble(), failing(), moved_failure(), page_requests(), submitted()]
 }
 
 /// Ten seconds without a fault on a host without devices.
@@ -377,6 +379,103 @@ pub(crate) fn page_requests() -> Vec<Event> {
     });
     let after_opens = events.iter().rposition(|event| matches!(event, Event::Open(_))).map_or(0, |i| i + 1);
     events.splice(after_opens..after_opens, requests);
+    events
+}
+
+/// As [`busy`], with submissions followed: each fault has its origin, every other one was seen when it was told of.
+pub(crate) fn submitted() -> Vec<Event> {
+    const FRAMES: [(&str, u64); 2] = [("submit_descriptor", 0x1f), ("worker_loop", 0x2a0)];
+    let mut events = busy(2);
+    let mut looked_up = Vec::new();
+    let mut counts = [0; 2];
+    for event in &mut events {
+        match event {
+            Event::Session(session) => {
+                let site = SubmitterSite {
+                    what: "movdir64b".into(),
+                    address: 0x40_1000,
+                    symbol: Some("submit_descriptor+0x1f".into()),
+                    instruction: "movdir64b rax,[rdx]".into(),
+                    refused: None,
+                };
+                let file = SubmitterFile {
+                    file: "/usr/bin/key-value-store".into(),
+                    sites: vec![site],
+                    ..SubmitterFile::default()
+                };
+                session.submitters = Some(Submitters {
+                    files: vec![file],
+                    cost_ns: Some(1_400),
+                    sample: 1,
+                    elements_told: 64,
+                });
+            }
+            Event::Fault(fault) => {
+                let (Some(tgid), Some(first)) = (fault.tgid, fault.times.first_ns()) else { continue };
+                counts[usize::from(fault.entry.batch())] += 1;
+                let delivered_ns = fault.times.copy_end_ns.filter(|_| counts[0] % 2 == 0);
+                fault.origin = Some(Origin {
+                    submitted_ns: first - 900_000,
+                    seen_ns: delivered_ns.and_then(|ns| NonZeroU64::new(ns.get() + 80_000)),
+                    tid: tgid + 1,
+                    comm: Comm::new("io-worker"),
+                    how: How::Movdir64b,
+                    operation: fault.entry.operation(),
+                    bytes: Some(4096),
+                    instruction: NonZeroU64::new(0x40_101f),
+                    stack: Some(7),
+                    element: fault
+                        .entry
+                        .batch()
+                        .then(|| Element { list: 0x7f00_0000_0000, index: fault.entry.batch_idx().into() }),
+                });
+                let frames = FRAMES.map(|(symbol, offset)| Frame {
+                    address: 0x40_1000 + offset,
+                    symbol: Some(symbol.into()),
+                    offset,
+                    module: Some("key-value-store".into()),
+                    module_offset: Some(0x1000 + offset),
+                });
+                let at_ns = fault.at_ns;
+                let page = fault.entry.fault_addr() & !0xfff;
+                let memory = Memory::Mapped(Mapped {
+                    start: page,
+                    end: page + 0x20_0000,
+                    kind: MemoryKind::Heap,
+                    permissions: Permissions { read: true, write: true, ..Permissions::default() },
+                    page_bytes: Some(4096),
+                    transparent_huge: Some(false),
+                    node: Some(0),
+                    nodes: None,
+                });
+                looked_up.push(Event::Stack(Box::new(Stack { at_ns, tgid, id: 7, frames: frames.into() })));
+                looked_up.push(Event::Place(Box::new(Place { at_ns, tgid, page, memory })));
+            }
+            Event::Snapshot(snapshot) => {
+                snapshot.submitted = [("memmove", 3), ("batch", 1)]
+                    .map(|(operation, code)| SubmittedTotals {
+                        tgid: Some(PROCESSES[0].tgid),
+                        comm: Comm::new("io-worker"),
+                        device: Some(PROCESSES[0].device),
+                        wq: Some(PROCESSES[0].wq),
+                        how: Some(How::Movdir64b),
+                        operation_code: Some(code),
+                        operation: Some(operation.into()),
+                        submissions: 12_345,
+                        refused: 0,
+                        elements: if code == 1 { 98_760 } else { 0 },
+                        bytes: 4096,
+                        untold: 0,
+                        records_lost: 0,
+                        lists_cut: 0,
+                    })
+                    .into();
+            }
+            _ => {}
+        }
+    }
+    let end = events.iter().rposition(|event| matches!(event, Event::Fault(_))).map_or(0, |at| at + 1);
+    events.splice(end..end, looked_up);
     events
 }
 
