@@ -74,6 +74,18 @@ impl Hook {
     pub const fn is_of_faults(self) -> bool {
         self.index() < hook::PAGE_REQUEST
     }
+
+    /// Whether it is wanted only where submissions are followed.
+    #[must_use]
+    pub const fn is_of_submissions(self) -> bool {
+        self.index() >= hook::SUBMISSION
+    }
+
+    /// Whether it is in programs: what became of those is told by file, in [`crate::event::Submitters`].
+    #[must_use]
+    pub const fn is_in_programs(self) -> bool {
+        matches!(self, Self::Submission | Self::Refusal | Self::Seen)
+    }
 }
 
 /// What came of one hook.

@@ -66,6 +66,12 @@ impl Stage {
         self as usize
     }
 
+    /// Whether it begins or ends in the program, so that it is known only where submissions are followed.
+    #[must_use]
+    pub const fn is_of_program(self) -> bool {
+        matches!(self, Self::Device | Self::Notice | Self::Total)
+    }
+
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {

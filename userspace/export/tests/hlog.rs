@@ -70,8 +70,12 @@ fn every_tag_holds_what_the_model_counted() {
     let model = feed(&mut Hlog::new(memory.output(), INTERVAL_NS), &events).unwrap();
     let log = read(memory.bytes());
     for stage in Stage::ALL {
-        let (ours, all) = (model.latency().summary_now(stage).unwrap(), of_stage(&log, stage));
-        assert_eq!(all.len(), ours.count);
+        let (ours, all) = (model.latency().summary_now(stage), of_stage(&log, stage));
+        assert_eq!(all.len(), ours.map_or(0, |ours| ours.count));
+        let Some(ours) = ours else {
+            assert!(stage.is_of_program(), "nobody follows submissions here, all else is seen");
+            continue;
+        };
         for (quantile, want) in [(0.5, ours.p50_ns), (0.9, ours.p90_ns), (0.99, ours.p99_ns)] {
             assert_eq!(all.value_at_quantile(quantile).min(ours.max_ns), want, "{stage:?} {quantile}");
         }

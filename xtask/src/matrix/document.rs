@@ -100,7 +100,8 @@ fn kernels(rows: &[(&str, &Row)]) -> String {
 fn hooks(traced: &[&Row]) -> String {
     let titles: Vec<_> =
         ["hook".to_owned()].into_iter().chain(traced.iter().map(|row| row.short())).collect();
-    let rows = Hook::ALL.iter().map(|hook| {
+    // No scenario follows submissions.
+    let rows = Hook::ALL.iter().filter(|hook| !hook.is_of_submissions()).map(|hook| {
         let cells = traced.iter().map(|row| {
             let attached = row.attached.get(&Attach::Auto).into_iter().flatten();
             attached.into_iter().find(|attachment| attachment.hook == *hook).map_or_else(dash, |found| {

@@ -43,10 +43,15 @@ fn losses_are_placed_before_the_record_that_tells_of_them() {
     assert_eq!(holes(&three_lost), [(1, 3)]);
     assert!(matches!(three_lost.as_slice(), [Event::Hole(_), Event::Interrupt(_)]));
     assert_eq!(holes(&events(&mut decoder, &interrupt(1, 3))), []);
+    // One that was interrupted when it had read an older number.
+    assert_eq!(holes(&events(&mut decoder, &interrupt(1, 2))), []);
+    assert_eq!(holes(&events(&mut decoder, &interrupt(1, 4))), [(1, 1)]);
     // The counter wraps.
-    assert_eq!(holes(&events(&mut decoder, &interrupt(0, u32::MAX))), [(0, u64::from(u32::MAX))]);
-    assert_eq!(holes(&events(&mut decoder, &interrupt(0, 1))), [(0, 2)]);
-    assert_eq!(decoder.received().interrupt, 5);
+    const HALF: u32 = u32::MAX / 2;
+    assert_eq!(holes(&events(&mut decoder, &interrupt(0, HALF))), [(0, u64::from(HALF))]);
+    assert_eq!(holes(&events(&mut decoder, &interrupt(0, 2 * HALF))), [(0, u64::from(HALF))]);
+    assert_eq!(holes(&events(&mut decoder, &interrupt(0, 1))), [(0, 3)]);
+    assert_eq!(decoder.received().interrupt, 8);
 }
 
 #[test]

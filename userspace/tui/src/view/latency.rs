@@ -126,9 +126,12 @@ fn draw_figures(
     let mut lines = vec![Line::styled(titles, theme.columns())];
     // With little room the chosen stage comes first.
     let room = usize::from(area.height.saturating_sub(1 + u16::from(page_requests.is_some())));
-    let mut stages = Stage::ALL.to_vec();
+    let are_followed = app.shown().submissions().are_traced();
+    let shown = |stage: &Stage| are_followed || !stage.is_of_program() || *stage == app.stage();
+    let mut stages: Vec<Stage> = Stage::ALL.into_iter().filter(shown).collect();
     if room < stages.len() {
-        stages.rotate_left(app.stage().index());
+        let chosen = stages.iter().position(|stage| *stage == app.stage()).unwrap_or(0);
+        stages.rotate_left(chosen);
     }
     for stage in stages.into_iter().take(room) {
         let chosen = stage == app.stage();

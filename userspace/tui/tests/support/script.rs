@@ -158,7 +158,7 @@ pub(crate) fn session() -> SessionInfo {
         devices: vec![device(DSA0), device(IAX1)],
         verdicts: Hook::ALL
             .iter()
-            .filter(|hook| !of_page_requests(**hook))
+            .filter(|hook| !of_page_requests(**hook) && !hook.is_of_submissions())
             .map(|hook| verdict(*hook))
             .collect(),
         started_ns: START_NS,
