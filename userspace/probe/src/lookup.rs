@@ -41,6 +41,7 @@ enum Question {
 }
 
 /// What the thread says.
+#[allow(clippy::large_enum_variant, reason = "answers are few, and moved once")]
 pub(crate) enum Answer {
     /// Files that were attached to, or not, in addition.
     Files(Vec<SubmitterFile>),

@@ -28,7 +28,7 @@ pub fn origin(fault: &Fault, origin: &Origin) -> String {
     let mut text = name.map_or_else(|| format!("op {:#04x}", origin.operation), String::from);
     match origin.bytes {
         Some(count) if origin.operation == opcode::BATCH => {
-            text.push_str(&format!(" of {count} descriptors"))
+            text.push_str(&format!(" of {count} descriptors"));
         }
         Some(bytes) => text.push_str(&format!(" of {bytes} bytes")),
         None => {}

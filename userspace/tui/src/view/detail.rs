@@ -129,7 +129,7 @@ fn submission(
             }
         }
         None => {
-            field("from", origin.instruction.map_or("the driver".into(), |address| format!("{address:#x}")))
+            field("from", origin.instruction.map_or("the driver".into(), |address| format!("{address:#x}")));
         }
     }
     let memory = submissions.place_of(tgid, fault.entry.fault_addr()).map(words::memory);
