@@ -36,6 +36,7 @@ pub mod reconcile;
 pub mod rootfs;
 pub mod screens;
 pub mod session;
+pub mod submissions;
 pub mod terminal;
 pub mod test;
 pub mod version;

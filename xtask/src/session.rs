@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
-use dsascope_guest::protocol::{Frame, Reply, Request, Winsize};
+use dsascope_guest::beside;
+use dsascope_guest::protocol::{Frame, PROGRAMS, Reply, Request, Winsize};
 use dsascope_guest::scenario::{DeviceKind, Scenario};
 use dsascope_testbed::{Socket, Testbed};
 
-use crate::binaries;
+use crate::binaries::{self, AGENT};
 use crate::cache::Cache;
 use crate::cleanup::RunDirectory;
 use crate::control::{Control, Listener, Sender, Silence};
@@ -344,6 +345,18 @@ impl Guest {
                 (other, _) => return Err(self.unexpected(&other)),
             }
         }
+    }
+
+    /// Runs commands on a scenario's work queues, under a tracer when there is one; the devices do what the scenario says.
+    pub fn beside(&mut self, order: &beside::Order, limit: Duration) -> Result<beside::Ran> {
+        self.mark(&order.scenario.name)?;
+        devices::follow(&self.testbed, &order.scenario)?;
+        let text = serde_json::to_string(order).context("cannot write down the commands")?;
+        let output = self.run(&[&format!("{PROGRAMS}/{AGENT}"), "beside", &text], limit)?;
+        if output.code != 0 {
+            bail!("{}: {}", order.scenario.name, String::from_utf8_lossy(&output.stderr).trim());
+        }
+        serde_json::from_slice(&output.stdout).context("the guest says nonsense of its commands")
     }
 
     /// Puts a line of text into the truth log.

@@ -29,6 +29,7 @@ use crate::matrix::{Matrix, Outcome as KernelOutcome, Row, document};
 use crate::progress::say;
 use crate::reconcile::{self, Attach, observed::Observed};
 use crate::session::{Guest, KernelSource, Outcome, Settings};
+use crate::submissions;
 use crate::version::{MATRIX, SUPPORTED};
 
 const CPUS: u32 = 4;
@@ -116,6 +117,8 @@ fn table(ways: &[Attach]) -> Result<Vec<GuestTest>> {
         fixed("captures replay as they were seen", captures::replay_as_seen),
         fixed("a capture of a command's run", captures::record_a_command),
         fixed("bytes a fault in a capture", captures::bytes_a_fault),
+        fixed("submissions and faults joined", submissions::joined),
+        fixed("an open loop shows a stall", submissions::open_loop_shows_a_stall),
         seeds(false),
         GuestTest {
             emulation: true,
@@ -528,7 +531,7 @@ mod tests {
     #[test]
     fn every_scenario_file_is_valid_and_has_a_test() {
         let all = scenarios().unwrap();
-        assert_eq!(table(&[Attach::Auto]).unwrap().len(), all.len() + 10);
-        assert_eq!(table(Attach::value_variants()).unwrap().len(), 4 * all.len() + 10);
+        assert_eq!(table(&[Attach::Auto]).unwrap().len(), all.len() + 12);
+        assert_eq!(table(Attach::value_variants()).unwrap().len(), 4 * all.len() + 12);
     }
 }

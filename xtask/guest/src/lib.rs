@@ -4,6 +4,7 @@
 //! same name is the guest's /init: agent, device configuration and workloads.
 //! Refuses: booting anything (the host's runner) and device behaviour (the testbed's models).
 
+pub mod beside;
 pub mod emulation;
 pub mod protocol;
 pub mod report;

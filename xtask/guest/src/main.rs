@@ -17,10 +17,12 @@ use dsascope_guest::scenario::Scenario;
 const USAGE: &str =
     "usage: dsascope-guest run-scenario FILE [--out DIR] [--forever] [-- TRACER [ARGUMENT]...]
        dsascope-guest demo FILE -- COMMAND [ARGUMENT]...
+       dsascope-guest beside ORDER
        dsascope-guest reconfigure SCENARIO SCENARIO -- TRACER [ARGUMENT]...
        dsascope-guest service-times start|stop
        dsascope-guest bpf-stats on|off
-As process 1 it is the guest's /init. FILE is a scenario in TOML, or in JSON when it ends so; SCENARIO is its text in TOML.";
+As process 1 it is the guest's /init. FILE is a scenario in TOML, or in JSON when it ends so; SCENARIO is its text in TOML,
+ORDER what the host asks for in JSON.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -44,6 +46,10 @@ fn dispatch(arguments: Vec<String>) -> anyhow::Result<i32> {
         ["agent"] => agent::run(),
         ["process"] => workload::run(),
         ["demo", file] if !command.is_empty() => run::demo::run(file.as_ref(), &command),
+        ["beside", order] => {
+            println!("{}", serde_json::to_string(&run::beside::run(&serde_json::from_str(order)?)?)?);
+            Ok(0)
+        }
         ["reconfigure", first, second] if !command.is_empty() => {
             run::reconfigure::run(&Scenario::parse(first)?, &Scenario::parse(second)?, &command)
         }

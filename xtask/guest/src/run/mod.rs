@@ -2,6 +2,7 @@
 //!
 //! Owns: the order of these. Refuses: judging beyond the scenario's own expectations; the host compares the books.
 
+pub(crate) mod beside;
 pub(crate) mod demo;
 pub(crate) mod reconfigure;
 

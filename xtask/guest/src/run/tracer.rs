@@ -79,6 +79,10 @@ impl Tracer {
         Ok(Self { child, argv, out: out.into(), ready: Instant::now(), ended: false, report })
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Keeps it from running for a while.
     pub(crate) fn stall(&self, time: Duration) -> anyhow::Result<()> {
         let pid = Pid::from_raw(self.child.id() as i32);
