@@ -5,6 +5,7 @@
 //! Every submission is counted, whatever else happens. What is sent again because the WQ was full is told of once. Uprobes are
 //! preemptible: nothing here is kept by CPU.
 
+use core::arch::asm;
 use core::ffi::c_void;
 
 use aya_ebpf::{
@@ -31,6 +32,7 @@ use crate::{
 };
 
 const DESCRIPTOR_BYTES: u64 = 64;
+const PAGE_BYTES: u64 = 4096;
 /// Longest list that is told of, whatever the loader asks for; and descriptors of one write(2).
 const CHUNKS: u32 = 128;
 const WRITTEN: u32 = 1 << 16;
@@ -347,7 +349,7 @@ unsafe extern "C" fn chunk_callback(index: u32, list: *mut c_void) -> i64 {
     let left = list.count - first;
     let here = if left < ELEMENTS as u32 { left } else { ELEMENTS as u32 };
     let address = list.address + u64::from(first) * DESCRIPTOR_BYTES;
-    let mut is_read = true;
+    let mut read = 0;
     let is_sent = send_in_place(now_ns(), |record: *mut ElementsRecord| {
         // SAFETY: the ring's memory, of this record's size.
         unsafe {
@@ -355,30 +357,45 @@ unsafe extern "C" fn chunk_callback(index: u32, list: *mut c_void) -> i64 {
             core::ptr::copy_nonoverlapping(&raw const list.submitter, &raw mut (*record).submitter, 1);
             (*record).list = list.address;
             (*record).first = first;
-            is_read = read_elements(record, address, here);
-            (*record).count = if is_read { here } else { 0 };
+            read = read_elements(record, address, here);
+            (*record).count = read;
         }
     });
     list.records_lost += u64::from(!is_sent);
-    if is_read {
+    if read == here {
         return 0;
     }
     list.is_cut = 1;
     1
 }
 
-/// Reads `count` descriptors, at least one and at most [`ELEMENTS`]; false: they are not all there.
+/// Reads `count` descriptors, at least one and at most [`ELEMENTS`], and says how many were there: where a list goes on in a page that is
+/// absent, those before that page.
 ///
 /// # Safety
 /// `record` must point to a writable record.
 #[inline(always)]
-unsafe fn read_elements(record: *mut ElementsRecord, address: u64, count: u32) -> bool {
+unsafe fn read_elements(record: *mut ElementsRecord, address: u64, count: u32) -> u32 {
     // SAFETY: the caller vouches for the record.
     unsafe {
         let to = &raw mut (*record).descriptors;
         // What is not read must not be what was in the ring before.
         kernel::clear_words(to.cast::<[u64; ELEMENTS * 8]>());
-        generated::bpf_probe_read_user(to.cast(), count * DESCRIPTOR_BYTES as u32, address as *const _) == 0
+        let bytes = count * DESCRIPTOR_BYTES as u32;
+        if generated::bpf_probe_read_user(to.cast(), bytes, address as *const _) == 0 {
+            return count;
+        }
+        // Nothing is kept of what fails on its way.
+        let mut before = PAGE_BYTES - address % PAGE_BYTES;
+        if before >= u64::from(bytes) {
+            return 0;
+        }
+        // Less than the whole, as the compiler knows, and here the verifier too.
+        asm!("{0} &= {1}", inout(reg) before, const (ELEMENTS as u64 - 1) * DESCRIPTOR_BYTES);
+        if generated::bpf_probe_read_user(to.cast(), before as u32, address as *const _) != 0 {
+            return 0;
+        }
+        (before / DESCRIPTOR_BYTES) as u32
     }
 }
 

@@ -30,6 +30,8 @@ const KEY_BYTES: usize = size_of::<SubmittedKey>();
 const COUNT_BYTES: usize = size_of::<Submitted>();
 /// Counts of processes that have gone, kept apart; more are added up under "other".
 const GONE_KEPT: usize = 4096;
+/// Processes whose WQ is remembered; beyond it all are forgotten.
+const OPENED_KEPT: usize = 65_536;
 /// How long the last answers are waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -85,6 +87,8 @@ pub(crate) struct Tracing {
     counts: Counts,
     gone: StdHashMap<Key, Submitted>,
     portals: StdHashMap<PortalPage, Option<(DeviceId, u16)>>,
+    /// By process: the WQ that it opened while we looked; `None`: several.
+    opened: StdHashMap<u32, Option<(DeviceId, u16)>>,
     lookup: Lookup,
     told: Told,
     is_auto: bool,
@@ -120,6 +124,7 @@ impl Tracing {
             counts,
             gone: StdHashMap::new(),
             portals: StdHashMap::new(),
+            opened: StdHashMap::new(),
             lookup,
             told,
             is_auto,
@@ -146,7 +151,17 @@ impl Tracing {
     /// Looks at an event on its way out.
     pub(crate) fn event(&mut self, event: &Event) {
         match event {
-            Event::Open(open) if self.is_auto => self.lookup.opened(open.tgid),
+            Event::Open(open) => {
+                let wq = (open.context.device, open.context.wq);
+                if self.opened.len() >= OPENED_KEPT {
+                    self.opened.clear();
+                }
+                let only = self.opened.entry(open.tgid).or_insert(Some(wq));
+                *only = only.filter(|only| *only == wq);
+                if self.is_auto {
+                    self.lookup.opened(open.tgid);
+                }
+            }
             Event::Fault(fault) => {
                 let Some(tgid) = fault.tgid else { return };
                 if let Some(id) = fault.origin.and_then(|origin| origin.stack) {
@@ -260,7 +275,9 @@ impl Tracing {
             let known = self.devices.iter().find(|device| device.id == id);
             Some((known.copied().unwrap_or(DeviceId::new(DeviceKind::Unknown, id)), at.place as u16))
         } else {
-            self.portals.get(&(at.tgid, at.place)).copied().flatten()
+            // A process that had gone before its portals were looked up has none but those of the WQ that it opened.
+            let portal = self.portals.get(&(at.tgid, at.place)).copied().flatten();
+            portal.or_else(|| self.opened.get(&at.tgid).copied().flatten())
         };
         let code = (at.opcode != OPCODE_UNREAD).then_some(at.opcode);
         let kind = wq.map_or(DeviceKind::Unknown, |(device, _)| device.kind);
