@@ -12,7 +12,7 @@
  *
  * Built without kernel headers, because the mirror keeps them for the newest kernels only. What this file needs of a kernel
  * comes from that kernel itself: the frame of a module from its idxd.ko at build time (xtask/src/emulation.rs, which also gives the
- * macros below), offsets within structures from its BTF as parameters (xtask/guest/src/emulation.rs, which also checks the
+ * macros below), offsets within structures from its BTF as parameters, and one address from its table of symbols (xtask/guest/src/emulation.rs, which also checks the
  * layouts that are written down here).
  */
 #include <stdbool.h>
@@ -24,6 +24,7 @@ extern int unregister_die_notifier(void *block);
 extern long copy_from_user_nofault(void *to, const void *from, unsigned long bytes);
 extern long copy_from_kernel_nofault(void *to, const void *from, unsigned long bytes);
 extern const char param_ops_uint[];
+extern const char param_ops_ulong[];
 extern uint8_t boot_cpu_data[];
 
 #define NOTIFY_DONE 0
@@ -37,6 +38,7 @@ extern uint8_t boot_cpu_data[];
 #define HAS_ENQCMD (1u << 29)
 #define FLAG_CARRY_PARITY_AUXILIARY_SIGN_OVERFLOW 0x895ul
 #define FLAG_ZERO 0x40ul
+#define FLAG_TRAP 0x100ul
 #define SLOT_BYTES 64
 #define LONGEST_INSTRUCTION 15
 
@@ -69,10 +71,11 @@ struct kernel_param {
 };
 
 #define MODINFO(id, text) static const char id[] __attribute__((section(".modinfo"), used, aligned(1))) = text
-#define PARAMETER(variable, mode) \
-	static unsigned int variable; \
+#define PARAMETER(variable, mode) PARAMETER_OF(uint, unsigned int, variable, mode)
+#define PARAMETER_OF(kind, type, variable, mode) \
+	static type variable; \
 	static const struct kernel_param parameter_##variable __attribute__((section("__param"), used, aligned(8))) = { \
-		.name = #variable, .module = &__this_module, .operations = param_ops_uint, .permissions = mode, \
+		.name = #variable, .module = &__this_module, .operations = param_ops_##kind, .permissions = mode, \
 		.level = -1, .value = &variable, \
 	}
 
@@ -102,6 +105,8 @@ PARAMETER(task_pagefault_disabled, 0444);
 PARAMETER(mm_iommu_mm, 0444);
 PARAMETER(iommu_mm_pasid, 0444);
 PARAMETER(cpu_capabilities, 0444);
+/* Where uprobe_post_sstep_notifier is, which is not exported. */
+PARAMETER_OF(ulong, unsigned long, uprobe_stepped, 0400);
 /* Instructions emulated and refused. */
 PARAMETER(emulated, 0444);
 PARAMETER(refused, 0444);
@@ -308,6 +313,9 @@ static int on_trap(struct notifier_block *block, unsigned long value, void *data
 		return NOTIFY_DONE;
 	}
 	__atomic_fetch_add(&emulated, 1, __ATOMIC_RELAXED);
+	/* A uprobe has the instruction run alone and waits for the trap behind it. That would come one instruction too late. */
+	if (user && regs->flags & FLAG_TRAP)
+		((int (*)(struct pt_regs *))uprobe_stepped)(regs);
 	return NOTIFY_STOP;
 }
 
@@ -316,7 +324,7 @@ static struct notifier_block notifier = { .call = on_trap, .priority = 100 };
 int init_module(void)
 {
 	/* Without offsets there is nothing to work with: -EINVAL. */
-	if (!task_mm || !task_pagefault_disabled || !mm_iommu_mm || !cpu_capabilities)
+	if (!task_mm || !task_pagefault_disabled || !mm_iommu_mm || !cpu_capabilities || !uprobe_stepped)
 		return -22;
 	*(uint32_t *)(boot_cpu_data + cpu_capabilities + WORD_7_ECX) |= HAS_MOVDIR64B | HAS_ENQCMD;
 	return register_die_notifier(&notifier);

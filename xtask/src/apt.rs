@@ -112,6 +112,11 @@ impl Apt {
         self.unpack_with_dependencies("accel-config", ACCEL_CONFIG_SUITE, into)
     }
 
+    /// Fetches the tests that come with Debian's accel-config, with all they depend on, and unpacks them into `into`.
+    pub fn unpack_accel_config_test(&self, into: &Path) -> Result<()> {
+        self.unpack_with_dependencies("accel-config-test", ACCEL_CONFIG_SUITE, into)
+    }
+
     /// Fetches Debian's Prometheus, promtool in it, with all it depends on, libc included, and unpacks it into `into`.
     pub fn unpack_prometheus(&self, into: &Path) -> Result<()> {
         self.unpack_with_dependencies("prometheus", PROMETHEUS_SUITE, into)

@@ -10,12 +10,14 @@ use anyhow::{Context, Result, bail, ensure};
 use dsascope_common::hw::descriptor::opcode;
 use dsascope_core::json::{Body, FaultLine, Line, SummaryLine};
 use dsascope_core::ledger::Balance;
+use dsascope_core::submission::How;
 use dsascope_guest::beside::{Ended, Order, Ran};
 use dsascope_guest::protocol::PROGRAMS;
 use dsascope_guest::scenario::{DeviceKind, Scenario};
 use dsascope_testbed::truth::Event;
 use serde::Deserialize;
 
+use crate::accel_config::DSA_TEST;
 use crate::binaries::TRACER;
 use crate::reconcile::books;
 use crate::session::Guest;
@@ -328,4 +330,54 @@ pub fn open_loop_shows_a_stall(guest: &mut Guest) -> Result<()> {
 
 const fn delay(after_descriptors: u64, delay_us: u64) -> dsascope_guest::scenario::Inject {
     dsascope_guest::scenario::Inject::Delay { after_descriptors, delay_us }
+}
+
+/// A program that nobody here wrote, and that has no probe points: its MOVDIR64B and ENQCMD are found and counted.
+pub fn foreign_program(guest: &mut Guest) -> Result<()> {
+    const RUNS: [(&str, How); 2] = [
+        ("-w 1 -d dsa0/wq0.0 -o 0x3 -l 4096 -f 0x1 -n 8 -t 5000", How::Movdir64b),
+        ("-w 0 -d dsa0/wq0.1 -o 0x3 -l 4096 -f 0x1 -n 8 -t 5000", How::Enqcmd),
+    ];
+    let scenario = Scenario::parse(
+        "name = 'foreign program'
+        [[device]]
+        name = 'dsa0'
+        kind = 'dsa'
+        work_queue = [
+            { id = 0, mode = 'dedicated', size = 16 },
+            { id = 1, mode = 'shared', size = 16 },
+        ]",
+    )?;
+    let program = format!("{PROGRAMS}/{TRACER}");
+    let tracer = [&program, "trace", "--json", "--submitter", DSA_TEST].map(ToString::to_string).to_vec();
+    let command =
+        |words: &str| [DSA_TEST].into_iter().chain(words.split(' ')).map(ToOwned::to_owned).collect();
+    let order = Order { scenario, tracer, commands: RUNS.iter().map(|(words, _)| command(words)).collect() };
+    let (ran, accepted) = watched(guest, &order)?;
+    let tracer = ran.tracer.context("there was no tracer")?;
+    ensure!(tracer.code == 0, "dsascope: code {}: {}", tracer.code, tracer.stderr);
+    let told = Told::parse(&tracer.stdout)?;
+    let totals = told.summary.submissions.context("no submission was traced")?.totals;
+    let mut counted = 0;
+    for ((words, how), ended) in RUNS.iter().zip(&ran.commands) {
+        ensure!(
+            ended.code == 0,
+            "dsa_test {words}: code {}: {}{}; {totals:?}",
+            ended.code,
+            ended.stdout,
+            ended.stderr
+        );
+        let own = totals.iter().filter(|totals| totals.tgid == Some(ended.pid));
+        let own: Vec<_> = own.map(|totals| (totals.how, totals.submissions - totals.refused)).collect();
+        ensure!(
+            own.iter().all(|(by, count)| *by == Some(*how) && *count > 0),
+            "dsa_test {words}: {totals:?}"
+        );
+        counted += own.iter().map(|(_, count)| count).sum::<u64>();
+    }
+    ensure!(
+        counted == accepted && accepted >= 16,
+        "dsascope counted {counted}, the device {accepted}: {totals:?}"
+    );
+    Ok(())
 }

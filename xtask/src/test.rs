@@ -124,6 +124,10 @@ fn table(ways: &[Attach]) -> Result<Vec<GuestTest>> {
             emulation: true,
             ..fixed("accel-config config-user-default agrees with doctor", accel_config::config_user_default)
         },
+        GuestTest {
+            emulation: true,
+            ..fixed("submissions of a foreign program", submissions::foreign_program)
+        },
         seeds(true),
     ];
     let all = scenarios()?;
@@ -531,7 +535,7 @@ mod tests {
     #[test]
     fn every_scenario_file_is_valid_and_has_a_test() {
         let all = scenarios().unwrap();
-        assert_eq!(table(&[Attach::Auto]).unwrap().len(), all.len() + 12);
-        assert_eq!(table(Attach::value_variants()).unwrap().len(), 4 * all.len() + 12);
+        assert_eq!(table(&[Attach::Auto]).unwrap().len(), all.len() + 13);
+        assert_eq!(table(Attach::value_variants()).unwrap().len(), 4 * all.len() + 13);
     }
 }

@@ -1,4 +1,5 @@
-//! What the module that emulates MOVDIR64B and ENQCMD must know of the kernel it runs on, from that kernel's BTF.
+//! What the module that emulates MOVDIR64B and ENQCMD must know of the kernel it runs on, from that kernel's BTF and its
+//! table of symbols.
 //!
 //! Owns: the module's name, its parameters, and the check of the layouts that its source takes for granted. Refuses: loading it.
 
@@ -7,6 +8,9 @@ use dsascope_core::btf::{Btf, Kind};
 
 /// As the kernel names it; the source is `xtask/guest-module/enqcmd_emulation.c`.
 pub const MODULE: &str = "enqcmd_emulation";
+
+/// Tells the kernel that the instruction under a uprobe has run.
+const STEPPED: &str = "uprobe_post_sstep_notifier";
 
 /// (parameter, structure, member): offsets that differ between kernels.
 const PARAMETERS: [(&str, &str, &str); 5] = [
@@ -36,8 +40,8 @@ const LAYOUTS: [(&str, &str, u32); 15] = [
     ("kernel_param", "arg", 32),
 ];
 
-/// The module's parameters for the kernel of this BTF, as `finit_module` takes them.
-pub fn parameters(vmlinux: &[u8]) -> anyhow::Result<String> {
+/// The module's parameters for the kernel of this BTF and these symbols, as /proc/kallsyms lists them; as `finit_module` takes them.
+pub fn parameters(vmlinux: &[u8], symbols: &str) -> anyhow::Result<String> {
     let btf = Btf::parse("vmlinux", vmlinux, None)?;
     let offset = |structure, member| -> anyhow::Result<u32> {
         Ok(btf.member_offset(btf.id(Kind::Struct, structure)?, member)?)
@@ -54,5 +58,13 @@ pub fn parameters(vmlinux: &[u8]) -> anyhow::Result<String> {
             .map(|offset| format!("{name}={offset}"))
             .context("this kernel has no shared WQs")
     };
-    Ok(PARAMETERS.into_iter().map(parameter).collect::<anyhow::Result<Vec<_>>>()?.join(" "))
+    let mut all = PARAMETERS.into_iter().map(parameter).collect::<anyhow::Result<Vec<_>>>()?;
+    let address = symbols.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let address = words.next()?;
+        (words.nth(1) == Some(STEPPED)).then_some(address)
+    });
+    let address = address.with_context(|| format!("this kernel has no {STEPPED}"))?;
+    all.push(format!("uprobe_stepped=0x{address}"));
+    Ok(all.join(" "))
 }

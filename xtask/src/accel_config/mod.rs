@@ -24,6 +24,9 @@ use crate::session::{Guest, Output};
 const ENTRY: &str = "accel-config";
 /// In the package and in the guest.
 pub const PROGRAM: &str = "/usr/bin/accel-config";
+const TEST_ENTRY: &str = "accel-config-test";
+/// The project's own test of DSA, which submits by MOVDIR64B and ENQCMD; in the package and in the guest.
+pub const DSA_TEST: &str = "/usr/libexec/accel-config/test/dsa_test";
 /// A configuration for `load-config`, in this repository and in the guest.
 const CONFIGURATION: (&str, &str) = ("xtask/accel-config/dedicated.conf", "/etc/accel-config/dedicated.conf");
 const LIMIT: Duration = Duration::from_secs(60);
@@ -40,13 +43,22 @@ pub fn files(cache: &Cache) -> Result<Vec<Extra>> {
             step("fetching accel-config", || apt.unpack_accel_config(into))
         })
         .context("Debian's accel-config is missing")?;
+    let tests = cache
+        .provide(TEST_ENTRY, |into| {
+            let apt = Apt::open(cache)?;
+            apt.update(FRESH)?;
+            step("fetching accel-config's tests", || apt.unpack_accel_config_test(into))
+        })
+        .context("Debian's accel-config-test is missing")?;
+    // It needs no other libraries than the tool.
+    let dsa_test = Extra { host: tests.join(DSA_TEST.trim_start_matches('/')), guest: DSA_TEST.to_owned() };
     let program = Extra { host: root.join(PROGRAM.trim_start_matches('/')), guest: PROGRAM.to_owned() };
     let loader = Extra { host: root.join(LOADER.1), guest: LOADER.0.to_owned() };
     let libraries = needed(&program.host, &root.join(LIBRARIES))?
         .into_iter()
         .map(|name| Extra { host: root.join(LIBRARIES).join(&name), guest: format!("/{LIBRARIES}/{name}") });
     let configuration = Extra { host: workspace().join(CONFIGURATION.0), guest: CONFIGURATION.1.to_owned() };
-    Ok([program, loader, configuration].into_iter().chain(libraries).collect())
+    Ok([program, dsa_test, loader, configuration].into_iter().chain(libraries).collect())
 }
 
 /// `load-config` of a file with dedicated WQs: a guest test.

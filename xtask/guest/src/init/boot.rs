@@ -23,6 +23,7 @@ const MOUNTS: [(&str, &str); 11] = [
     ("cgroup2", "/sys/fs/cgroup"),
 ];
 
+const KALLSYMS: &str = "/proc/kallsyms";
 const VMLINUX_BTF: &str = "/sys/kernel/btf/vmlinux";
 
 pub(crate) fn prepare() {
@@ -57,7 +58,8 @@ fn load_module(path: &Path) -> anyhow::Result<()> {
     let emulation = path.file_stem().is_some_and(|stem| stem == emulation::MODULE);
     let parameters = if emulation {
         let btf = fs::read(VMLINUX_BTF).with_context(what)?;
-        CString::new(emulation::parameters(&btf).with_context(what)?).with_context(what)?
+        let symbols = fs::read_to_string(KALLSYMS).with_context(what)?;
+        CString::new(emulation::parameters(&btf, &symbols).with_context(what)?).with_context(what)?
     } else {
         CString::default()
     };
