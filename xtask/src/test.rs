@@ -39,8 +39,9 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 /// How dsascope is attached in the tests of the newest kernel: as it chooses, and each fallback.
 const FALLBACKS: [Attach; 3] = [Attach::Auto, Attach::Kprobe, Attach::Tracepoint];
 
-/// Random scenarios run on each kernel, from seed 0.
-const SEEDS: u64 = 50;
+/// Random scenarios run on each kernel, from seed 0: of every change, and of the matrix and each night.
+const SEEDS: u64 = 20;
+const MANY_SEEDS: u64 = 50;
 /// Their names in the matrix: without the emulation of instructions, and with it.
 pub const SEEDS_NAMES: [&str; 2] = ["random", "random, emulated"];
 
@@ -60,8 +61,10 @@ enum Check {
         scenario: Box<Scenario>,
         attach: Attach,
     },
-    /// The same of those of [`SEEDS`] random scenarios that this guest can run, many in one boot.
-    Seeds,
+    /// The same of those of the first `most` random scenarios that this guest can run, many in one boot.
+    Seeds {
+        most: u64,
+    },
 }
 
 /// How many tests ended how.
@@ -108,7 +111,7 @@ pub fn run(arguments: &TestArgs) -> Result<u8> {
 
 /// The guest tests of a kernel that can trace: the fixed ones, then one a scenario file for each of these ways to attach. Those that
 /// need the emulation of instructions come last.
-fn table(ways: &[Attach]) -> Result<Vec<GuestTest>> {
+fn table(ways: &[Attach], seeds: u64) -> Result<Vec<GuestTest>> {
     let mut tests = vec![
         fixed("boots untainted", boots_untainted),
         fixed("doctor", doctor),
@@ -119,7 +122,7 @@ fn table(ways: &[Attach]) -> Result<Vec<GuestTest>> {
         fixed("bytes a fault in a capture", captures::bytes_a_fault),
         fixed("submissions and faults joined", submissions::joined),
         fixed("an open loop shows a stall", submissions::open_loop_shows_a_stall),
-        seeds(false),
+        random_scenarios(false, seeds),
         GuestTest {
             emulation: true,
             ..fixed("accel-config config-user-default agrees with doctor", accel_config::config_user_default)
@@ -128,7 +131,7 @@ fn table(ways: &[Attach]) -> Result<Vec<GuestTest>> {
             emulation: true,
             ..fixed("submissions of a foreign program", submissions::foreign_program)
         },
-        seeds(true),
+        random_scenarios(true, seeds),
     ];
     let all = scenarios()?;
     for attach in ways {
@@ -156,14 +159,14 @@ fn fixed(name: &str, run: fn(&mut Guest) -> Result<()>) -> GuestTest {
     GuestTest { name: name.to_owned(), emulation: false, check: Check::Fixed(run) }
 }
 
-fn seeds(emulation: bool) -> GuestTest {
+fn random_scenarios(emulation: bool, most: u64) -> GuestTest {
     let with = if emulation { " with emulation" } else { "" };
-    GuestTest { name: format!("random scenarios{with}"), emulation, check: Check::Seeds }
+    GuestTest { name: format!("random scenarios{with}"), emulation, check: Check::Seeds { most } }
 }
 
 /// The random scenarios for a guest with or without the emulation of instructions.
-fn own_seeds(emulation: bool) -> Vec<Scenario> {
-    (0..SEEDS).map(random).filter(|scenario| scenario.needs_emulation() == emulation).collect()
+fn own_seeds(emulation: bool, most: u64) -> Vec<Scenario> {
+    (0..most).map(random).filter(|scenario| scenario.needs_emulation() == emulation).collect()
 }
 
 /// The guest tests of a kernel on which no work queue can be opened.
@@ -189,8 +192,8 @@ impl GuestTest {
                 let observed = reconcile::is_exact(guest, scenario, *attach).map(Vec::from_iter);
                 (file.as_str(), *attach, 1, observed)
             }
-            Check::Seeds => {
-                let own = own_seeds(guest.emulation);
+            Check::Seeds { most } => {
+                let own = own_seeds(guest.emulation, *most);
                 let observed = own.iter().map(|scenario| reconcile::is_exact(guest, scenario, Attach::Auto));
                 let observed = observed.filter_map(Result::transpose).collect();
                 (SEEDS_NAMES[usize::from(self.emulation)], Attach::Auto, own.len(), observed)
@@ -255,7 +258,8 @@ fn on_kernel(wanted: &str, arguments: &TestArgs, tally: &mut Tally) -> Option<Ro
             (false, true) => &FALLBACKS[..],
             (false, false) => &FALLBACKS[..1],
         };
-        table(ways).map(|tests| (KernelOutcome::Traced { kernel }, tests))
+        let seeds = if arguments.write || arguments.forced { MANY_SEEDS } else { SEEDS };
+        table(ways, seeds).map(|tests| (KernelOutcome::Traced { kernel }, tests))
     };
     match tests {
         Ok((outcome, tests)) => {
@@ -535,7 +539,7 @@ mod tests {
     #[test]
     fn every_scenario_file_is_valid_and_has_a_test() {
         let all = scenarios().unwrap();
-        assert_eq!(table(&[Attach::Auto]).unwrap().len(), all.len() + 13);
-        assert_eq!(table(Attach::value_variants()).unwrap().len(), 4 * all.len() + 13);
+        assert_eq!(table(&[Attach::Auto], SEEDS).unwrap().len(), all.len() + 13);
+        assert_eq!(table(Attach::value_variants(), SEEDS).unwrap().len(), 4 * all.len() + 13);
     }
 }
