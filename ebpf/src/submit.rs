@@ -13,7 +13,7 @@ use aya_ebpf::{
     bindings::{BPF_ANY, BPF_F_USER_STACK, BPF_NOEXIST, pt_regs},
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated},
     macros::{fexit, kretprobe, map, uprobe},
-    maps::{HashMap, LruHashMap, StackTrace},
+    maps::{HashMap, LruHashMap, ProgramArray, StackTrace},
     programs::{FExitContext, ProbeContext, RetProbeContext},
 };
 use dsascope_common::{
@@ -51,6 +51,18 @@ static TRIES: LruHashMap<u32, Try> = LruHashMap::with_max_entries(8192, 0);
 /// Threads that are in `idxd_cdev_write`.
 #[map]
 static WRITING: HashMap<u32, Writing> = HashMap::with_max_entries(1024, 0);
+
+/// Empty. Kernels from 6.13 on give a program of this type one stack a CPU, and run uprobes preemptibly: threads that preempt each other in one
+/// would share it. A program that may make a tail call keeps the thread's own stack.
+#[map]
+static NOWHERE: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// See [`NOWHERE`].
+#[inline(always)]
+fn keep_own_stack(ctx: &impl EbpfContext) {
+    // SAFETY: there is no program to go on in.
+    let _ = unsafe { NOWHERE.tail_call(ctx, 0) };
+}
 
 #[unsafe(no_mangle)]
 static SUBMISSION_SAMPLE: Global<u32> = Global::new(1);
@@ -422,6 +434,7 @@ pub fn submission_uprobe(ctx: ProbeContext) -> u32 {
         },
     };
     submit(ctx.as_ptr(), &sent);
+    keep_own_stack(&ctx);
     0
 }
 
@@ -472,6 +485,7 @@ pub fn submit_usdt(ctx: ProbeContext) -> u32 {
         };
         submit(ctx.as_ptr(), &sent);
     }
+    keep_own_stack(&ctx);
     0
 }
 
@@ -498,6 +512,7 @@ pub fn seen_usdt(ctx: ProbeContext) -> u32 {
     };
     // SAFETY: on the stack.
     unsafe { send(&raw mut record, now_ns()) };
+    keep_own_stack(&ctx);
     0
 }
 

@@ -46,7 +46,7 @@ macro_rules! probe {
                 ".popsection",
                 ".endif",
                 $($operands)*
-                options(readonly, nostack, preserves_flags),
+                options(readonly, preserves_flags),
             );
         }
     };
