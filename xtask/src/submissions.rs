@@ -139,6 +139,9 @@ impl Told {
             summary.reasons,
             summary.holes
         );
+        let submissions = summary.submissions.as_ref().context("no submissions")?;
+        let unread = submissions.totals.iter().filter(|totals| totals.operation_code.is_none()).count();
+        ensure!(unread == 0, "{unread} counts are of descriptors that could not be read");
         Ok(())
     }
 
