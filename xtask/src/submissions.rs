@@ -170,17 +170,11 @@ pub fn joined(guest: &mut Guest) -> Result<()> {
     let commands = runs.iter().map(|(wq, run)| {
         submitter(&format!("--wq {wq} --poll 50us --timeout 20s --threads {THREADS} {}", run.words))
     });
-    let program = format!("{PROGRAMS}/{TRACER}");
-    let tracer = [&program, "trace", "--json", "--submitter", &program].map(ToString::to_string).to_vec();
-    let order = Order { scenario: quiet()?, tracer, commands: commands.collect() };
-    let (ran, accepted) = watched(guest, &order)?;
-    let tracer = ran.tracer.context("there was no tracer")?;
-    ensure!(tracer.code == 0, "dsascope: code {}: {}", tracer.code, tracer.stderr);
-    let told = Told::parse(&tracer.stdout)?;
+    let (told, ended, accepted) = traced(guest, quiet()?, &tracer(), commands.collect())?;
     told.is_whole()?;
     let mut all = 0;
     let mut wrong = Vec::new();
-    for ((wq, run), ended) in runs.iter().zip(&ran.commands) {
+    for ((wq, run), ended) in runs.iter().zip(&ended) {
         let result = said(ended).and_then(|said| {
             all += said.counts.submissions;
             agree(wq, run, ended.pid, &said, &told)
@@ -270,9 +264,8 @@ fn quiet() -> Result<Scenario> {
 }
 
 fn submitter(words: &str) -> Vec<String> {
-    let program = format!("{PROGRAMS}/{TRACER}");
     let words = ["submit", "--json"].into_iter().chain(words.split_whitespace());
-    [program].into_iter().chain(words.map(ToOwned::to_owned)).collect()
+    [tracer()].into_iter().chain(words.map(ToOwned::to_owned)).collect()
 }
 
 /// What the submitter wrote, which ended as it must.
@@ -282,6 +275,26 @@ fn said(ended: &Ended) -> Result<Said> {
         .with_context(|| format!("the submitter wrote {:?}", ended.stdout))?;
     ensure!(said.counts.ended > 0, "nothing was submitted");
     Ok(said)
+}
+
+/// Where dsascope is in the guest.
+fn tracer() -> String {
+    format!("{PROGRAMS}/{TRACER}")
+}
+
+/// Runs the commands while submissions of a program are followed: what was told of them, how they ended, and how many descriptors the
+/// devices took.
+fn traced(
+    guest: &mut Guest,
+    scenario: Scenario,
+    submitter: &str,
+    commands: Vec<Vec<String>>,
+) -> Result<(Told, Vec<Ended>, u64)> {
+    let tracer = [&tracer(), "trace", "--json", "--submitter", submitter].map(ToString::to_string).to_vec();
+    let (ran, accepted) = watched(guest, &Order { scenario, tracer, commands })?;
+    let tracer = ran.tracer.context("there was no tracer")?;
+    ensure!(tracer.code == 0, "dsascope: code {}: {}", tracer.code, tracer.stderr);
+    Ok((Told::parse(&tracer.stdout)?, ran.commands, accepted))
 }
 
 /// Runs the commands; and how many descriptors the devices took from portals meanwhile.
@@ -351,18 +364,13 @@ pub fn foreign_program(guest: &mut Guest) -> Result<()> {
             { id = 1, mode = 'shared', size = 16 },
         ]",
     )?;
-    let program = format!("{PROGRAMS}/{TRACER}");
-    let tracer = [&program, "trace", "--json", "--submitter", DSA_TEST].map(ToString::to_string).to_vec();
     let command =
         |words: &str| [DSA_TEST].into_iter().chain(words.split(' ')).map(ToOwned::to_owned).collect();
-    let order = Order { scenario, tracer, commands: RUNS.iter().map(|(words, _)| command(words)).collect() };
-    let (ran, accepted) = watched(guest, &order)?;
-    let tracer = ran.tracer.context("there was no tracer")?;
-    ensure!(tracer.code == 0, "dsascope: code {}: {}", tracer.code, tracer.stderr);
-    let told = Told::parse(&tracer.stdout)?;
+    let commands = RUNS.iter().map(|(words, _)| command(words)).collect();
+    let (told, ended, accepted) = traced(guest, scenario, DSA_TEST, commands)?;
     let totals = told.summary.submissions.context("no submission was traced")?.totals;
     let mut counted = 0;
-    for ((words, how), ended) in RUNS.iter().zip(&ran.commands) {
+    for ((words, how), ended) in RUNS.iter().zip(&ended) {
         ensure!(
             ended.code == 0,
             "dsa_test {words}: code {}: {}{}; {totals:?}",

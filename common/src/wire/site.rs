@@ -4,6 +4,8 @@
 //! follows 1, length 4; the rest is 0. A register is 0 (none), 1 + its hardware number (rax is 1, r15 16), or 17: the address of the
 //! next instruction.
 
+use super::submission::how;
+
 /// How a submitting instruction forms its addresses; [`SiteCookie`] is the same in 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SiteForm {
@@ -26,9 +28,9 @@ pub struct SiteForm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SiteInstruction {
-    Movdir64b = 0,
-    Enqcmd = 1,
-    Enqcmds = 2,
+    Movdir64b = how::MOVDIR64B,
+    Enqcmd = how::ENQCMD,
+    Enqcmds = how::ENQCMDS,
     /// The instruction after an ENQCMD or ENQCMDS, whose zero flag it left: set if the device did not accept.
     Result = 3,
 }

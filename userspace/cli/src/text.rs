@@ -20,12 +20,9 @@ pub(crate) const FAULT_TITLES: &str = "        TIME     PID COMMAND         WQ  
 /// One line, without its end.
 pub(crate) fn fault(model: &Model, fault: &Fault) -> String {
     let command = model.process(fault.context.key()).and_then(|p| p.comm).map(|comm| comm.to_string());
+    let durations = fault.durations();
     let origin = fault.origin.as_ref().map_or_else(String::new, |origin| {
-        let total = fault.durations().total.or(fault
-            .durations()
-            .device
-            .zip(fault.durations().driver)
-            .map(|(a, b)| a + b));
+        let total = durations.total.or(durations.device.zip(durations.driver).map(|(a, b)| a + b));
         format!("; {}, {} after", words::origin(fault, origin), optional_duration(&THEME, total))
     });
     format!(
@@ -36,7 +33,7 @@ pub(crate) fn fault(model: &Model, fault: &Fault) -> String {
         fault.context.wq_id().to_string(),
         words::operation(fault),
         words::outcome(fault),
-        optional_duration(&THEME, fault.durations().service),
+        optional_duration(&THEME, durations.service),
         format!("{:#x}", fault.copy_addr.unwrap_or_else(|| fault.entry.fault_addr())),
         words::happened(fault),
     )

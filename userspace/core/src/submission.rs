@@ -37,17 +37,22 @@ pub enum How {
 impl How {
     pub const ALL: [Self; 5] = [Self::Movdir64b, Self::Enqcmd, Self::Enqcmds, Self::Stores, Self::Write];
 
-    /// From [`how`]; `None` for a code that nobody writes.
+    /// From [`Self::code`]; `None` for one that nobody writes.
     #[must_use]
-    pub const fn from_wire(code: u8) -> Option<Self> {
-        Some(match code {
-            how::MOVDIR64B => Self::Movdir64b,
-            how::ENQCMD => Self::Enqcmd,
-            how::ENQCMDS => Self::Enqcmds,
-            how::STORES => Self::Stores,
-            how::WRITE => Self::Write,
-            _ => return None,
-        })
+    pub fn from_wire(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|how| how.code() == code)
+    }
+
+    /// One of [`how`].
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Movdir64b => how::MOVDIR64B,
+            Self::Enqcmd => how::ENQCMD,
+            Self::Enqcmds => how::ENQCMDS,
+            Self::Stores => how::STORES,
+            Self::Write => how::WRITE,
+        }
     }
 
     #[must_use]

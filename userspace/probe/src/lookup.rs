@@ -4,7 +4,7 @@
 //! up. Owns: that thread, and what was asked already. Refuses: waiting for it; a question beyond [`QUESTIONS`] is counted and not answered.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread,
     time::{Duration, Instant},
@@ -18,26 +18,34 @@ use crate::{places::Places, processes::Portals, stacks::Symbolizer, submitters::
 const QUESTIONS: usize = 4096;
 /// What was asked is forgotten beyond so many.
 const ASKED: usize = 65_536;
-/// A page is looked up again after so long: memory moves.
-const PLACE_HOLDS_NS: u64 = 1_000_000_000;
 
-enum Question {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Question {
     /// A process has opened a WQ.
     Opened(u32),
     /// Trace no submissions any more.
     Detach,
-    Portal {
-        tgid: u32,
-        page: u64,
-    },
+    Portal(PortalPage),
     Place {
         tgid: u32,
-        address: u64,
+        page: u64,
     },
     Stack {
         tgid: u32,
         id: u32,
     },
+}
+
+impl Question {
+    /// How long its answer holds.
+    const fn holds_ns(self) -> u64 {
+        match self {
+            Self::Opened(_) | Self::Detach => 0,
+            // Memory moves.
+            Self::Place { .. } => 1_000_000_000,
+            Self::Portal(_) | Self::Stack { .. } => u64::MAX,
+        }
+    }
 }
 
 /// What the thread says.
@@ -57,9 +65,8 @@ pub(crate) type PortalPage = (u32, u64);
 pub(crate) struct Lookup {
     questions: Option<SyncSender<Question>>,
     answers: Receiver<Answer>,
-    portals: HashSet<PortalPage>,
-    stacks: HashSet<(u32, u32)>,
-    places: HashMap<(u32, u64), u64>,
+    /// And when.
+    asked: HashMap<Question, u64>,
     unasked: u64,
 }
 
@@ -77,48 +84,25 @@ impl Lookup {
             begin();
             work(submitters, &stacks, &asked, &tell);
         })?;
-        Ok(Self {
-            questions: Some(questions),
-            answers,
-            portals: HashSet::new(),
-            stacks: HashSet::new(),
-            places: HashMap::new(),
-            unasked: 0,
-        })
+        Ok(Self { questions: Some(questions), answers, asked: HashMap::new(), unasked: 0 })
     }
 
-    fn ask(&mut self, question: Question) -> bool {
-        let is_asked = self.questions.as_ref().is_some_and(|to| to.try_send(question).is_ok());
-        self.unasked += u64::from(!is_asked);
-        is_asked
+    fn send(&mut self, question: Question) -> bool {
+        let is_sent = self.questions.as_ref().is_some_and(|to| to.try_send(question).is_ok());
+        self.unasked += u64::from(!is_sent);
+        is_sent
     }
 
-    pub(crate) fn opened(&mut self, tgid: u32) {
-        self.ask(Question::Opened(tgid));
-    }
-
-    /// Whose portal the page is, unless that was asked before.
-    pub(crate) fn portal(&mut self, of: PortalPage) {
-        if !self.portals.contains(&of) && self.ask(Question::Portal { tgid: of.0, page: of.1 }) {
-            bounded(self.portals.len(), || self.portals.clear());
-            self.portals.insert(of);
+    /// Asks, unless it was asked before and the answer holds.
+    pub(crate) fn ask(&mut self, now_ns: u64, question: Question) {
+        let holds = |asked_ns: &u64| now_ns.saturating_sub(*asked_ns) < question.holds_ns();
+        if self.asked.get(&question).is_some_and(holds) || !self.send(question) {
+            return;
         }
-    }
-
-    pub(crate) fn stack(&mut self, tgid: u32, id: u32) {
-        if !self.stacks.contains(&(tgid, id)) && self.ask(Question::Stack { tgid, id }) {
-            bounded(self.stacks.len(), || self.stacks.clear());
-            self.stacks.insert((tgid, id));
+        if self.asked.len() >= ASKED {
+            self.asked.clear();
         }
-    }
-
-    pub(crate) fn place(&mut self, now_ns: u64, tgid: u32, address: u64) {
-        let page = (tgid, address >> 12);
-        let holds = |asked_ns: &u64| now_ns.saturating_sub(*asked_ns) < PLACE_HOLDS_NS;
-        if !self.places.get(&page).is_some_and(holds) && self.ask(Question::Place { tgid, address }) {
-            bounded(self.places.len(), || self.places.clear());
-            self.places.insert(page, now_ns);
-        }
+        self.asked.insert(question, now_ns);
     }
 
     /// Questions for which there was no room.
@@ -134,7 +118,7 @@ impl Lookup {
     /// Takes the probes off the submitters, and hands over what is answered until then, within `patience`.
     pub(crate) fn detach(&mut self, patience: Duration, take: impl FnMut(Answer)) {
         // With a queue that is full, they come off when the thread ends.
-        if self.ask(Question::Detach) {
+        if self.send(Question::Detach) {
             self.wait(patience, take);
         }
     }
@@ -161,12 +145,6 @@ impl Lookup {
     }
 }
 
-fn bounded(length: usize, clear: impl FnOnce()) {
-    if length >= ASKED {
-        clear();
-    }
-}
-
 /// Answers until the reader asks no more.
 fn work(
     submitters: Submitters,
@@ -187,12 +165,12 @@ fn work(
                 submitters = None;
                 Some(Answer::Detached)
             }
-            Question::Portal { tgid, page } => {
+            Question::Portal((tgid, page)) => {
                 let wq = Portals::read(tgid).ok().and_then(|portals| portals.wq(page));
                 Some(Answer::Portal((tgid, page), wq))
             }
-            Question::Place { tgid, address } => places
-                .of(now_ns(), tgid, address)
+            Question::Place { tgid, page } => places
+                .of(now_ns(), tgid, page)
                 .cloned()
                 .map(|place| Answer::Event(Event::Place(Box::new(place)))),
             Question::Stack { tgid, id } => stacks.get(&id, 0).ok().map(|trace| {

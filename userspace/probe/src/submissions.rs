@@ -3,7 +3,11 @@
 //! Owns: the counts of processes that have gone, and which portal is whose. Refuses: attaching ([`crate::submitters`]) and asking the system
 //! ([`crate::lookup`]).
 
-use std::{collections::HashMap as StdHashMap, path::Path, time::Duration};
+use std::{
+    collections::{HashMap as StdHashMap, HashSet},
+    path::Path,
+    time::Duration,
+};
 
 use aya::maps::{HashMap, MapData, StackTraceMap};
 use dsascope_common::wire::{
@@ -19,10 +23,10 @@ use zerocopy::{FromBytes as _, FromZeros as _, IntoBytes as _};
 use crate::{
     error::ProbeError,
     host::Host,
-    lookup::{Answer, Lookup, PortalPage},
+    lookup::{Answer, Lookup, PortalPage, Question},
     object::{Loaded, map_error},
     processes::Target,
-    submitters::{self, Submitters},
+    submitters::Submitters,
     tracer::as_array,
 };
 
@@ -104,7 +108,8 @@ impl Tracing {
     ) -> Result<Self, ProbeError> {
         let opened = |map| move |e| map_error(map, "open", e);
         let mut submitters = Submitters::new(object, &options.of)?;
-        let cost_ns = submitters::cost_ns(&submitters, &options.globals())
+        let cost_ns = submitters
+            .cost_ns(&options.globals())
             .inspect_err(|error| log::warn!("the cost of a submission was not measured: {error}"))
             .ok();
         let mut counts: Counts =
@@ -144,7 +149,8 @@ impl Tracing {
             && let Ok(record) = SubmissionRecord::ref_from_bytes(bytes)
             && record.submitter.portal != 0
         {
-            self.lookup.portal((record.submitter.tgid, page(record.submitter.portal)));
+            let page = (record.submitter.tgid, page(record.submitter.portal));
+            self.lookup.ask(record.header.time_ns, Question::Portal(page));
         }
     }
 
@@ -159,16 +165,16 @@ impl Tracing {
                 let only = self.opened.entry(open.tgid).or_insert(Some(wq));
                 *only = only.filter(|only| *only == wq);
                 if self.is_auto {
-                    self.lookup.opened(open.tgid);
+                    self.lookup.ask(open.at_ns, Question::Opened(open.tgid));
                 }
             }
             Event::Fault(fault) => {
                 let Some(tgid) = fault.tgid else { return };
                 if let Some(id) = fault.origin.and_then(|origin| origin.stack) {
-                    self.lookup.stack(tgid, id);
+                    self.lookup.ask(fault.at_ns, Question::Stack { tgid, id });
                 }
-                if let Some(entry) = fault.entry_seen() {
-                    self.lookup.place(fault.at_ns, tgid, entry.fault_addr());
+                if let Some(page) = fault.page_address() {
+                    self.lookup.ask(fault.at_ns, Question::Place { tgid, page });
                 }
             }
             _ => {}
@@ -177,15 +183,15 @@ impl Tracing {
 
     /// Hands over what has been looked up. True: the session has changed.
     pub(crate) fn answers(&mut self, out: &mut impl FnMut(Event)) -> bool {
-        let answers: Vec<Answer> = self.lookup.answers().collect();
-        answers.into_iter().fold(false, |changed, answer| self.take(answer, out) | changed)
+        let answers = self.lookup.answers().collect();
+        self.take(answers, out)
     }
 
     /// Takes the probes off the submitters. True: the session has changed.
     pub(crate) fn detach(&mut self, out: &mut impl FnMut(Event)) -> bool {
         let mut answers = Vec::new();
         self.lookup.detach(PATIENCE, |answer| answers.push(answer));
-        answers.into_iter().fold(false, |changed, answer| self.take(answer, out) | changed)
+        self.take(answers, out)
     }
 
     /// As [`Self::answers`], waiting for the last ones; then there are no more.
@@ -198,58 +204,51 @@ impl Tracing {
                 self.lookup.unasked()
             );
         }
-        answers.into_iter().fold(false, |changed, answer| self.take(answer, out) | changed)
+        self.take(answers, out)
     }
 
-    fn take(&mut self, answer: Answer, out: &mut impl FnMut(Event)) -> bool {
-        match answer {
-            Answer::Files(files) => {
-                self.told.files.extend(files);
-                return true;
+    fn take(&mut self, answers: Vec<Answer>, out: &mut impl FnMut(Event)) -> bool {
+        let before = self.told.files.len();
+        for answer in answers {
+            match answer {
+                Answer::Files(files) => self.told.files.extend(files),
+                Answer::Portal(page, wq) => drop(self.portals.insert(page, wq)),
+                Answer::Event(event) => out(event),
+                Answer::Detached => {}
             }
-            Answer::Portal(page, wq) => drop(self.portals.insert(page, wq)),
-            Answer::Event(event) => out(event),
-            Answer::Detached => {}
         }
-        false
+        self.told.files.len() > before
     }
 
     /// Counts of all processes. Those of processes that have gone move from the kernel's table, which must not fill up, to ours.
     pub(crate) fn totals(&mut self) -> Result<Vec<SubmittedTotals>, ProbeError> {
         let failed = |operation| move |e| map_error(name::SUBMITTED, operation, e);
-        let mut all = Vec::new();
+        let mut sums = StdHashMap::new();
         for entry in self.counts.iter() {
             let (key, value) = entry.map_err(failed("read"))?;
-            let (Ok(at), Ok(counts)) =
-                (SubmittedKey::read_from_bytes(&key), Submitted::read_from_bytes(&value))
-            else {
-                continue;
-            };
+            let Ok(counts) = Submitted::read_from_bytes(&value) else { continue };
             if counts.submissions > 0 {
-                all.push((key, at, counts));
+                sums.insert(key, counts);
             }
         }
-        let mut totals = Vec::new();
-        for (key, at, counts) in all {
-            let is_gone = at != OTHER_SUBMITTED && !Path::new(&format!("/proc/{}", at.tgid)).exists();
-            if is_gone {
-                self.counts.remove(&key).map_err(failed("remove"))?;
-                add(self.gone.entry(key).or_insert_with(|| empty(&counts)), &counts);
-            } else {
-                totals.push((key, at, counts));
-            }
+        let processes: HashSet<u32> = sums.keys().filter_map(process).collect();
+        let gone: HashSet<u32> =
+            processes.into_iter().filter(|tgid| !Path::new(&format!("/proc/{tgid}")).exists()).collect();
+        for (key, counts) in sums.extract_if(|key, _| process(key).is_some_and(|tgid| gone.contains(&tgid))) {
+            self.counts.remove(&key).map_err(failed("remove"))?;
+            add(self.gone.entry(key).or_insert_with(|| empty(&counts)), &counts);
         }
         self.fold();
         for (key, counts) in &self.gone {
-            let Ok(at) = SubmittedKey::read_from_bytes(key) else { continue };
             // A process id may have come back.
-            match totals.iter_mut().find(|(other, ..)| other == key) {
-                Some((_, _, sum)) => add(sum, counts),
-                None => totals.push((*key, at, *counts)),
-            }
+            add(sums.entry(*key).or_insert_with(|| empty(counts)), counts);
         }
-        totals.sort_by_key(|(_, at, _)| (at.tgid, at.place, at.how, at.opcode));
-        Ok(totals.iter().map(|(_, at, counts)| self.friendly(at, counts)).collect())
+        let mut totals: Vec<_> = sums
+            .iter()
+            .filter_map(|(key, counts)| Some((SubmittedKey::read_from_bytes(key).ok()?, counts)))
+            .collect();
+        totals.sort_by_key(|(at, _)| (at.tgid, at.place, at.how, at.opcode));
+        Ok(totals.iter().map(|(at, counts)| self.friendly(at, counts)).collect())
     }
 
     /// Adds half of those that have gone up under "other": exact in sum, and bounded.
@@ -302,6 +301,11 @@ impl Tracing {
 
 const fn page(address: u64) -> u64 {
     address & !0xfff
+}
+
+/// Whose counts a key is of; `None`: those of "other".
+fn process(key: &Key) -> Option<u32> {
+    SubmittedKey::read_from_bytes(key).ok().filter(|at| *at != OTHER_SUBMITTED).map(|at| at.tgid)
 }
 
 fn key_bytes(key: &SubmittedKey) -> Key {

@@ -23,7 +23,7 @@ use crate::{
     error::ProbeError,
     host::{self, OpenFile},
     object::Loaded,
-    processes::{Executables, Target, submitters},
+    processes::{Executables, Maps, Target, submitters},
     sites::{self, SiteCookie, What},
     sys::{self, PerfLink, ProgramType},
 };
@@ -161,19 +161,17 @@ impl Submitters {
         }
         let mut data = Vec::new();
         file.by_ref().take(LARGEST_BYTES).read_to_end(&mut data).map_err(failed("read"))?;
+        let is_named = self.targets.iter().any(|t| matches!(t, Target::File(p) if p == path));
         let scan = match sites::scan(name, &data) {
             Ok(scan) => scan,
             // Named by the user, it should be a program; run by a process, a file may be anything.
-            Err(error) if self.targets.iter().any(|t| matches!(t, Target::File(p) if p == path)) => {
-                return Err(ProbeError::Object { what: error.to_string() });
-            }
+            Err(error) if is_named => return Err(ProbeError::Object { what: error.to_string() }),
             Err(error) => {
                 self.files.push(SubmitterFile { problem: Some(error.to_string()), pid: only, ..of(name) });
                 return Ok(());
             }
         };
         drop(data);
-        let is_named = self.targets.iter().any(|t| matches!(t, Target::File(p) if p == path));
         if scan.sites.is_empty() && scan.unprobeable.is_empty() && !is_named {
             return Ok(());
         }
@@ -206,24 +204,54 @@ impl Submitters {
             What::UsdtRefused => &self.programs.refused,
             What::UsdtSeen => &self.programs.seen,
         };
+        let attach = |program: &OwnedFd, offset, cookie: SiteCookie| {
+            let event_type = self.event_type;
+            let uprobe = sys::Uprobe { event_type, path: &path, offset, cookie: cookie.0, only };
+            sys::attach_uprobe(program.as_fd(), &uprobe)
+        };
         // The refusal first: a submission that has one waits for it.
         let mut cookie = site.cookie.unwrap_or(SiteCookie(0));
         if let Some(offset) = site.result_offset {
-            let uprobe = sys::Uprobe { event_type: self.event_type, path: &path, offset, cookie: 0, only };
-            match sys::attach_uprobe(self.programs.refusal.as_fd(), &uprobe) {
+            match attach(&self.programs.refusal, offset, SiteCookie::RESULT) {
                 Ok(link) => self.links.push(link),
                 Err(_) => cookie = cookie.without_result(),
             }
         }
+        self.links.push(attach(program, site.file_offset, cookie)?);
+        Ok(())
+    }
+
+    /// What a uprobe with the submission's program costs a program here, each time: so many calls of a function of ours with it and without.
+    /// `globals`: as of the programs that are attached.
+    pub(crate) fn cost_ns(&self, globals: &[(&str, Vec<u8>)]) -> Result<u64, ProbeError> {
+        const CALLS: u32 = 2000;
+        // Maps of its own: nothing of this is in anybody's counts.
+        let object = Loaded::new(globals, &[(name::RING, 1 << 20)])?;
+        let program = load(&object, "submit_usdt")?;
+        let maps = Maps::read(std::process::id())?;
+        let address = probed as *const () as u64;
+        let offset = maps
+            .file_offset(address)
+            .ok_or_else(|| ProbeError::Object { what: "this program's own code is in no file".into() })?;
+        let descriptor = [0_u64; 8];
+        let time = || {
+            let began = Instant::now();
+            for _ in 0..CALLS {
+                probed(descriptor.as_ptr(), 0, 0);
+            }
+            began.elapsed().as_nanos() as u64
+        };
+        let without = time().min(time());
         let uprobe = sys::Uprobe {
             event_type: self.event_type,
-            path: &path,
-            offset: site.file_offset,
-            cookie: cookie.0,
-            only,
+            path: c"/proc/self/exe",
+            offset,
+            cookie: 0,
+            only: Some(std::process::id()),
         };
-        self.links.push(sys::attach_uprobe(program.as_fd(), &uprobe)?);
-        Ok(())
+        let _link = sys::attach_uprobe(program.as_fd(), &uprobe)
+            .map_err(|e| ProbeError::system("attach a uprobe to this program", e))?;
+        Ok(time().min(time()).saturating_sub(without) / u64::from(CALLS))
     }
 }
 
@@ -240,38 +268,6 @@ const fn site_name(what: What) -> &'static str {
         What::UsdtRefused => "dsascope:refused",
         What::UsdtSeen => "dsascope:seen",
     }
-}
-
-/// What a uprobe with the submission's program costs a program here, each time: so many calls of a function of ours with it and without.
-pub(crate) fn cost_ns(event_type_of: &Submitters, globals: &[(&str, Vec<u8>)]) -> Result<u64, ProbeError> {
-    const CALLS: u32 = 2000;
-    // Maps of its own: nothing of this is in anybody's counts.
-    let object = Loaded::new(globals, &[(name::RING, 1 << 20)])?;
-    let program = load(&object, "submit_usdt")?;
-    let maps = crate::processes::Maps::read(std::process::id())?;
-    let address = probed as *const () as u64;
-    let offset = maps
-        .file_offset(address)
-        .ok_or_else(|| ProbeError::Object { what: "this program's own code is in no file".into() })?;
-    let descriptor = [0_u64; 8];
-    let time = || {
-        let began = Instant::now();
-        for _ in 0..CALLS {
-            probed(descriptor.as_ptr(), 0, 0);
-        }
-        began.elapsed().as_nanos() as u64
-    };
-    let without = time().min(time());
-    let uprobe = sys::Uprobe {
-        event_type: event_type_of.event_type,
-        path: c"/proc/self/exe",
-        offset,
-        cookie: 0,
-        only: Some(std::process::id()),
-    };
-    let _link = sys::attach_uprobe(program.as_fd(), &uprobe)
-        .map_err(|e| ProbeError::system("attach a uprobe to this program", e))?;
-    Ok(time().min(time()).saturating_sub(without) / u64::from(CALLS))
 }
 
 /// Takes what `dsascope:submit` takes, and does nothing.

@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU64;
 
-use dsascope_common::wire::how;
 use dsascope_core::event::{Comm, Context, DeviceId, DeviceKind, Element, How, Origin, Seen};
 
 use super::shape::Shape;
@@ -45,17 +44,6 @@ pub(super) const BLANK_SEEN: Seen = Seen {
     delivered_ns: None,
 };
 
-/// What one of [`How`] is in [`Column::ByHow`].
-const fn how_code(how: How) -> u8 {
-    match how {
-        How::Movdir64b => how::MOVDIR64B,
-        How::Enqcmd => how::ENQCMD,
-        How::Enqcmds => how::ENQCMDS,
-        How::Stores => how::STORES,
-        How::Write => how::WRITE,
-    }
-}
-
 impl State {
     pub(super) fn origin<C: Coder>(&mut self, c: &mut C, shape: Shape, origin: Option<Origin>) -> Origin {
         let mut o = origin.unwrap_or(BLANK);
@@ -65,7 +53,7 @@ impl State {
         let mut by = By {
             tid: o.tid,
             comm: [0, 1].map(|half: usize| halves.get(half).map_or(0, |bytes| u64::from_le_bytes(*bytes))),
-            how: how_code(o.how),
+            how: o.how.code(),
             instruction: o.instruction.map_or(0, NonZeroU64::get),
             stack: o.stack.map_or(0, |stack| u64::from(stack) + 1),
         };
