@@ -132,12 +132,13 @@ impl Told {
         let summary = &self.summary;
         ensure!(
             summary.exact && summary.complete && summary.balance == Balance::Balanced,
-            "its books: exact {}, complete {}, {:?}; {:?}, {:?}",
+            "its books: exact {}, complete {}, {:?}; {:?}, {:?}, {:?}",
             summary.exact,
             summary.complete,
             summary.balance,
             summary.reasons,
-            summary.holes
+            summary.holes,
+            summary.ledger.kernel.holes
         );
         let submissions = summary.submissions.as_ref().context("no submissions")?;
         let unread = submissions.totals.iter().filter(|totals| totals.operation_code.is_none()).count();

@@ -265,31 +265,12 @@ fn scaled(number: &str, unit: u64) -> Option<u64> {
 /// The one of `names` that `word` is nearest to, when it is near enough to have been meant.
 #[must_use]
 pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let word: Vec<char> = word.chars().take(64).map(|c| c.to_ascii_lowercase()).collect();
-    let distances = names.into_iter().map(|name| (distance(&word, &name.to_ascii_lowercase()), name));
+    let word: String = word.chars().take(64).collect::<String>().to_ascii_lowercase();
+    let distances =
+        names.into_iter().map(|name| (strsim::osa_distance(&word, &name.to_ascii_lowercase()), name));
     let (distance, name) = distances.min_by_key(|(distance, _)| *distance)?;
     // One slip for each three letters: less would make a word of any other.
-    (distance <= (word.len() / 3).clamp(1, 3)).then_some(name)
-}
-
-/// Insertions, removals, changes and swaps of neighbours that make one of the other.
-fn distance(word: &[char], name: &str) -> usize {
-    let mut before: Vec<usize> = Vec::new();
-    let mut last: Vec<usize> = (0..=word.len()).collect();
-    let mut previous = None;
-    for (row, c) in name.chars().enumerate() {
-        let mut line = vec![row + 1];
-        for (at, &w) in word.iter().enumerate() {
-            let mut least = (last[at] + usize::from(w != c)).min(last[at + 1] + 1).min(line[at] + 1);
-            if at > 0 && row > 0 && Some(w) == previous && word[at - 1] == c {
-                least = least.min(before[at - 1] + 1);
-            }
-            line.push(least);
-        }
-        before = std::mem::replace(&mut last, line);
-        previous = Some(c);
-    }
-    last.last().copied().unwrap_or(0)
+    (distance <= (word.chars().count() / 3).clamp(1, 3)).then_some(name)
 }
 
 #[cfg(test)]

@@ -216,7 +216,7 @@ pub struct SummaryLine {
     pub exact: bool,
     /// Why they are not.
     pub reasons: Vec<String>,
-    /// Every record arrived and no fault has a hole in it.
+    /// Every record arrived and no fault has a hole in it; a stack that the kernel had no room for is none.
     pub complete: bool,
     pub contexts: Vec<SummaryContext>,
     pub interrupts: u64,
@@ -519,7 +519,7 @@ pub fn summary(model: &Model) -> Line {
     Line::from(Body::Summary(Box::new(SummaryLine {
         at_ns: model.now_ns(),
         exact: reasons.is_empty(),
-        complete: whole && ledger.lost() == 0 && ledger.kernel.holes.values().all(|&count| count == 0),
+        complete: whole && ledger.lost() == 0 && ledger.kernel.is_complete(),
         reasons,
         contexts,
         interrupts: model.devices().map(|device| device.interrupts).sum(),

@@ -149,6 +149,14 @@ impl KernelLedger {
         })
     }
 
+    /// Nothing of a record is missing that anything is computed from. A stack the kernel had no room for is counted in
+    /// `holes` and told as missing where it would stand; the record it belongs to is whole.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        let stack = hole::NAMES[hole::STACK_MISSING as usize];
+        self.holes.iter().all(|(name, &count)| count == 0 || name == stack)
+    }
+
     #[must_use]
     pub fn hits(&self, hook: Hook) -> Option<u64> {
         self.hits.get(&hook.name().replace(' ', "_")).copied()
@@ -271,6 +279,20 @@ mod tests {
         assert_eq!(ledger.holes["end_missing"], u64::from(counter::HOLE + hole::END_MISSING));
         assert_eq!(ledger.hits(Hook::CopyEnd), Some(u64::from(counter::HIT + Hook::CopyEnd.index())));
         assert!(KernelLedger::from_counters(&counters[1..]).is_err());
+    }
+
+    #[test]
+    fn only_a_missing_stack_leaves_it_complete() {
+        let mut counters = vec![0; counter::COUNT as usize];
+        counters[(counter::HOLE + hole::STACK_MISSING) as usize] = 10;
+        assert!(KernelLedger::from_counters(&counters).unwrap().is_complete());
+        for (index, _) in hole::NAMES.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            if index != hole::STACK_MISSING as usize {
+                let mut counters = counters.clone();
+                counters[counter::HOLE as usize + index] = 1;
+                assert!(!KernelLedger::from_counters(&counters).unwrap().is_complete());
+            }
+        }
     }
 
     #[test]
