@@ -74,7 +74,10 @@ def main(trace, rows):
         return collections.Counter(entries)
 
     # Every stage of every fault, at its time, and nothing else.
+    for row in faults:
+        row["device_end_ns"] = row["submitted_at_ns"] + row["device_ns"] if row["device_ns"] is not None else None
     for name, begin, end in [
+        ("device", "submitted_at_ns", "device_end_ns"),
         ("wait", "queued_at_ns", "started_at_ns"),
         ("service", "started_at_ns", "done_at_ns"),
         ("prepare", "started_at_ns", "copy_start_at_ns"),
@@ -102,13 +105,29 @@ def main(trace, rows):
             assert values["operation"] == (row["operation"] or "unknown")
             assert values.get("batch") == row["batch_id"], (values, row)
 
+    # Each submission and each look at a record on the track of its thread.
+    def instants(name):
+        own = [(at, tracks[track].thread, values) for at, _, other, track, _, values in events if other == name]
+        return counted((at, thread.pid, thread.tid) for at, thread, _ in own), own
+
+    submitted = [row for row in faults if row["submitted_at_ns"]]
+    found, own = instants("submitted")
+    assert found == counted((row["submitted_at_ns"], row["pid"], row["submit_tid"]) for row in submitted)
+    said = counted((at, values["operation"], values["how"], values.get("bytes")) for at, _, values in own)
+    assert said == counted(
+        (row["submitted_at_ns"], row["submit_operation"], row["submit_how"], row["submit_bytes"]) for row in submitted
+    )
+    found, _ = instants("seen")
+    expected = counted((row["seen_at_ns"], row["pid"], row["submit_tid"]) for row in faults if row["seen_at_ns"])
+    assert found >= expected, (found, expected)
+
     # A batch has the elements that its faults tell of.
     batches = [values for _, name, _, _, _, values in all_slices if name == "batch"]
     told = sum(values[key] for values in batches for key in ("elements delivered", "elements failed", "elements not observed"))
     elements = sum(row["batch_index"] is not None for row in faults)
     assert told == elements, f"{told} elements of batches, {elements} expected"
 
-    # A flow a fault: hand-over, wait, service, outcome, in this order; each ends once.
+    # A flow a fault: submission, device, hand-over, wait, service, outcome, seen, in this order; each ends once.
     flows = collections.defaultdict(list)
     ends = collections.Counter()
     for at, kind, name, track, event, values in events:
@@ -118,14 +137,25 @@ def main(trace, rows):
             flows[flow].append((at, name))
             ends[flow] += 1
     assert len(flows) == len(faults) and set(ends.values()) == {1}
+    seen = [flow for flow, steps in flows.items() if steps[-1][1] == "seen"]
+    assert len(seen) <= sum(row["seen_at_ns"] is not None for row in faults)
+    ends_of = {flow: steps.pop() for flow, steps in flows.items() if flow in set(seen)}
+    assert all(flows[flow][-1][0] <= at for flow, (at, _) in ends_of.items())
     outcomes = counted(steps[-1][1] for steps in flows.values())
     words = {"delivered": "delivered", "failed": "FAILED", "short": "FAILED", "not_copied": "not copied"}
     expected = counted(words.get(row["outcome"], "outcome not observed") for row in faults)
     assert outcomes == expected, (outcomes, expected)
-    whole = ["hand-over", "wait", "service"]
+    whole = ["submitted", "device", "hand-over", "wait", "service"]
+    begun = 0
     for steps in flows.values():
-        assert [name for _, name in steps[:-1]] == whole[3 - len(steps[:-1]) :], steps
+        names = [name for _, name in steps[:-1]]
+        begun += names[:1] == ["submitted"]
+        # Where the interrupt thread was not seen, or the submission not followed, the flow begins later.
+        names = [name for name in names if name not in ("submitted", "device")]
+        assert names == whole[5 - len(names) :], steps
         assert [at for at, _ in steps] == sorted(at for at, _ in steps), steps
+
+    assert begun == len(submitted), (begun, len(submitted))
 
     # Counters: each run of the interrupt thread found so many entries; and losses.
     entries = sum(values["entries"] for _, name, _, _, _, values in all_slices if name == "interrupt thread")

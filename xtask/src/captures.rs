@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use dsascope_guest::beside::Order;
 use dsascope_guest::protocol::PROGRAMS;
 use dsascope_guest::report::TRACER_STDOUT;
 use dsascope_guest::scenario::Scenario;
@@ -15,6 +16,7 @@ use dsascope_guest::scenario::Scenario;
 use crate::binaries::{self, TRACER, workspace};
 use crate::progress::say;
 use crate::session::{Guest, Settings};
+use crate::submissions::{quiet, submitter};
 use crate::version::SUPPORTED;
 
 /// Where the guest puts what a scenario leaves; all of it comes to the host.
@@ -23,11 +25,20 @@ const CAPTURE: &str = "run.dsc";
 
 /// For a command that should answer at once, under emulation; and attaching takes seconds there.
 const LIMIT: Duration = Duration::from_secs(60);
+/// For all runs of the submitter.
+const FOLLOWED_LIMIT: Duration = Duration::from_secs(120);
 const MOST_BYTES_A_FAULT: f64 = 24.0;
 
 /// Live runs, each with a capture of what it saw.
 const RUNS: [&[&str]; 3] =
     [&["stat", "--interval", "700ms"], &["trace", "--json"], &["export", "--format", "csv"]];
+
+/// Runs of the submitter that are followed, in one recording: what a service does, and one whose records lie where they should not.
+const FOLLOWED: [&str; 3] = [
+    "--threads 2 --op memmove=3,crcgen --size 4KiB=3,64KiB --rate 60 --for 4s --cr resident=9,absent",
+    "--threads 2 --batch 6 --count 60 --rate 20 -e 0,0,0,0:0,1,0,0:0,0,0,0:0,0,0,0:0,0,0,0:0,1,0,0",
+    "--count 80 --rate 40 --source resident=3,absent --cr resident=6,absent=3,unmapped",
+];
 
 /// stat, trace and export say of a capture at home what they said live in the guest while it was made.
 pub fn replay_as_seen(guest: &mut Guest) -> Result<()> {
@@ -35,18 +46,31 @@ pub fn replay_as_seen(guest: &mut Guest) -> Result<()> {
     let directory = tempfile::tempdir().context("cannot make a directory")?;
     for words in RUNS {
         let what = words.join(" ");
-        let (live, capture) = recorded(guest, &scenario, words)?;
-        let path = directory.path().join(CAPTURE);
-        fs::write(&path, &capture).with_context(|| format!("cannot write {}", path.display()))?;
-        let replayed = replay(&path, words)?;
-        ensure!(live.len() > 1000, "{what} said next to nothing live: {}", String::from_utf8_lossy(&live));
+        let recorded = recorded(guest, &scenario, words)?;
+        let live = replays(directory.path(), &recorded, words)?;
         if words.contains(&"stat") {
-            let tables = String::from_utf8_lossy(&live).matches("key-value-store").count();
+            let tables = live.matches("key-value-store").count();
             ensure!(tables >= 4, "{what} told of {tables} intervals");
         }
-        ensure!(replayed == live, "{what}: {}", first_difference(&live, &replayed));
+    }
+    for words in RUNS {
+        let recorded = followed(guest, words)?;
+        let live = replays(directory.path(), &recorded, words)?;
+        ensure!(live.contains("memmove"), "{}: no submission in {live}", words.join(" "));
     }
     Ok(())
+}
+
+/// What was said live, which is what is said of the capture here.
+fn replays(directory: &Path, (live, capture): &(Vec<u8>, Vec<u8>), words: &[&str]) -> Result<String> {
+    let what = words.join(" ");
+    let path = directory.join(CAPTURE);
+    fs::write(&path, capture).with_context(|| format!("cannot write {}", path.display()))?;
+    let replayed = replay(&path, words)?;
+    let said = String::from_utf8_lossy(live).into_owned();
+    ensure!(live.len() > 1000, "{what} said next to nothing live: {said}");
+    ensure!(replayed == *live, "{what}: {}", first_difference(live, &replayed));
+    Ok(said)
 }
 
 /// `record -- COMMAND` ends as the command does and leaves a whole capture; one that fails to start leaves none.
@@ -103,6 +127,24 @@ fn recorded(guest: &mut Guest, scenario: &Scenario, words: &[&str]) -> Result<(V
     Ok((take(TRACER_STDOUT)?, take(CAPTURE)?))
 }
 
+/// Runs the submitter under dsascope, which follows its submissions and records: what dsascope said, and the capture.
+fn followed(guest: &mut Guest, words: &[&str]) -> Result<(Vec<u8>, Vec<u8>)> {
+    let program = format!("{PROGRAMS}/{TRACER}");
+    let capture = format!("/tmp/{CAPTURE}");
+    let mut tracer = vec![program.clone()];
+    tracer.extend(words.iter().map(ToString::to_string));
+    tracer.extend(["--submitter".into(), program, "--save".into(), capture.clone()]);
+    let commands =
+        FOLLOWED.iter().map(|words| submitter(&format!("--wq wq0.0 --poll 50us {words}"))).collect();
+    let ran = guest.beside(&Order { scenario: quiet()?, tracer, commands }, FOLLOWED_LIMIT)?;
+    let tracer = ran.tracer.context("there was no tracer")?;
+    ensure!(tracer.code == 0, "dsascope: code {}: {}", tracer.code, tracer.stderr);
+    for ended in ran.commands {
+        ensure!(ended.code == 0, "the submitter: code {}: {} {}", ended.code, ended.stderr, ended.stdout);
+    }
+    Ok((tracer.stdout.into_bytes(), guest.file(&capture, LIMIT)?))
+}
+
 /// What dsascope says of a capture on this host, without privileges of any kind.
 fn replay(capture: &Path, words: &[&str]) -> Result<Vec<u8>> {
     let output = Command::new(tracer()?)
@@ -142,12 +184,17 @@ pub fn samples() -> Result<u8> {
     let mut guest = Guest::boot(&Settings { cpus: 4, ..Settings::with_kernel(SUPPORTED[0]) })?;
     for (name, text) in SAMPLES {
         let scenario = Scenario::parse(text).with_context(|| format!("xtask/samples/{name}.toml"))?;
-        let (said, capture) = recorded(&mut guest, &scenario, &["stat"])?;
-        let path = workspace().join("samples").join(format!("{name}.dsc"));
-        fs::write(&path, &capture).with_context(|| format!("cannot write {}", path.display()))?;
-        let last = String::from_utf8_lossy(&said).trim_end().lines().last().unwrap_or_default().to_owned();
-        say(format!("{name}: {} bytes; {last}", capture.len()));
+        keep(name, recorded(&mut guest, &scenario, &["stat"])?)?;
     }
+    keep("submit", followed(&mut guest, &["stat"])?)?;
     guest.shutdown(None)?;
     Ok(0)
+}
+
+fn keep(name: &str, (said, capture): (Vec<u8>, Vec<u8>)) -> Result<()> {
+    let path = workspace().join("samples").join(format!("{name}.dsc"));
+    fs::write(&path, &capture).with_context(|| format!("cannot write {}", path.display()))?;
+    let last = String::from_utf8_lossy(&said).trim_end().lines().last().unwrap_or_default().to_owned();
+    say(format!("{name}: {} bytes; {last}", capture.len()));
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use dsascope_guest::beside;
 use dsascope_guest::protocol::{Frame, PROGRAMS, Reply, Request, Winsize};
 use dsascope_guest::scenario::{DeviceKind, Scenario};
@@ -357,6 +357,13 @@ impl Guest {
             bail!("{}: {}", order.scenario.name, String::from_utf8_lossy(&output.stderr).trim());
         }
         serde_json::from_slice(&output.stdout).context("the guest says nonsense of its commands")
+    }
+
+    /// The bytes of a file of the guest.
+    pub fn file(&mut self, path: &str, limit: Duration) -> Result<Vec<u8>> {
+        let output = self.run(&[&format!("{PROGRAMS}/{AGENT}"), "read", path], limit)?;
+        ensure!(output.code == 0, "{}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(output.stdout)
     }
 
     /// Puts a line of text into the truth log.

@@ -256,7 +256,7 @@ fn agree(wq: &str, run: &Run, pid: u32, said: &Said, told: &Told) -> Result<()> 
 }
 
 /// The work queues that nobody is on; the IAA is the one that guests of tests have.
-fn quiet() -> Result<Scenario> {
+pub(crate) fn quiet() -> Result<Scenario> {
     let mut scenario = Scenario::parse(include_str!("../quiet.toml"))?;
     scenario.devices.iter_mut().filter(|device| device.kind == DeviceKind::Iaa).for_each(|device| {
         device.name = "iax2".into();
@@ -264,7 +264,7 @@ fn quiet() -> Result<Scenario> {
     Ok(scenario)
 }
 
-fn submitter(words: &str) -> Vec<String> {
+pub(crate) fn submitter(words: &str) -> Vec<String> {
     let words = ["submit", "--json"].into_iter().chain(words.split_whitespace());
     [tracer()].into_iter().chain(words.map(ToOwned::to_owned)).collect()
 }

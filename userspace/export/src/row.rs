@@ -26,6 +26,11 @@ pub enum RowKind {
     Fault,
     /// `count` things that happened here and cannot be shown; `name` says what.
     Hole,
+    /// The functions of a user stack, in `name`, the submitting instruction's first, separated by `;`. It is that of `submit_stack` and
+    /// `pid`, and comes after the first fault that has it.
+    Stack,
+    /// What was mapped at `page_address` of `pid`, in `name`; after the first fault there.
+    Place,
     /// At the end, for each open file of which the ring lost fault records: `count` of them.
     Lost,
     /// At the end, the loss ledger: one row for each kind of record in `name`, and with `count` one for each kind of thing that the
@@ -41,6 +46,8 @@ impl RowKind {
         match self {
             Self::Fault => "fault",
             Self::Hole => "hole",
+            Self::Stack => "stack",
+            Self::Place => "place",
             Self::Lost => "lost",
             Self::Ledger => "ledger",
             Self::End => "end",
@@ -118,7 +125,7 @@ macro_rules! table {
 }
 
 table! {
-    /// What the row is about: `fault`, `hole`, `lost`, `ledger`, `end`.
+    /// What the row is about: `fault`, `hole`, `stack`, `place`, `lost`, `ledger`, `end`.
     kind: RowKind,
     /// When the record was sent, after the end of the service.
     time: Option<Time>,
@@ -212,13 +219,43 @@ table! {
     service_ns: Option<u64>,
     /// Duration: all that the driver adds, interrupt thread (or hand-over) to the end of the copy.
     driver_ns: Option<u64>,
+    /// When the submitting instruction was reached, CLOCK_MONOTONIC; this and what follows is null when the submission was not traced.
+    submitted_at_ns: Option<u64>,
+    /// When the program saw the record, CLOCK_MONOTONIC; null also when it had not by the end of the service, or does not tell.
+    seen_at_ns: Option<u64>,
+    /// Thread that submitted.
+    submit_tid: Option<u32>,
+    /// Its command.
+    submit_comm: Option<&'a str>,
+    /// How: `movdir64b`, `enqcmd`, `enqcmds`, `stores`, `write`.
+    submit_how: Option<&'a str>,
+    /// Operation of the submitted descriptor; null when its code has no name.
+    submit_operation: Option<&'a str>,
+    /// Its code.
+    submit_operation_code: Option<u8>,
+    /// Its transfer size; of a batch, its descriptors.
+    submit_bytes: Option<u32>,
+    /// User address of the submitting instruction.
+    submit_instruction: Option<Word>,
+    /// Identifier of the user stack it was submitted from, see rows of kind `stack`.
+    submit_stack: Option<u32>,
+    /// User address of the list of its batch.
+    list_address: Option<Word>,
+    /// Place in that list.
+    list_index: Option<u32>,
+    /// Duration: submission to the interrupt thread's start, or the hand-over.
+    device_ns: Option<u64>,
+    /// Duration: end of the copy to the moment that the program sees the record.
+    notice_ns: Option<u64>,
+    /// Duration: submission to the moment that the program sees the record.
+    total_ns: Option<u64>,
     /// Calls of the driver's counter function for faults during this service.
     counted_faults: Option<u8>,
     /// The same for failures.
     counted_failures: Option<u8>,
     /// What is not whole about the row, by name, separated by spaces; null when nothing is missing.
     marks: Option<&'a str>,
-    /// Of `hole`: its kind. Of `ledger`: the kind of record, or of what could not be followed. Of `end`: the balance of the books.
+    /// Of `hole`: its kind. Of `stack`: functions. Of `place`: what is mapped. Of `ledger`: the kind of record, or of what could not be followed. Of `end`: the balance of the books.
     name: Option<Cow<'a, str>>,
     /// Of `hole`, `lost`, `ledger` and `end`: how many.
     count: Option<u64>,

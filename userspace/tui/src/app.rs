@@ -214,6 +214,7 @@ impl App {
         self.shown_second = second;
         if self.frozen.is_some() {
             // The header goes on: rates, loss and time are of now.
+            self.model.refresh();
             self.header = self.model.header();
             return Actions::REDRAW;
         }
@@ -237,6 +238,7 @@ impl App {
                 };
             }
             Command::Freeze => {
+                self.model.refresh();
                 self.frozen = match self.frozen {
                     Some(_) => None,
                     None => Some(Box::new(self.model.clone())),
@@ -369,10 +371,9 @@ impl App {
     /// Brings what is drawn up to date with the model and the choices made. Returns true: it is to be drawn.
     fn derive(&mut self) -> bool {
         self.stale = false;
+        self.model.refresh();
         self.header = self.model.header();
-        let model = self.frozen.as_deref_mut().unwrap_or(&mut self.model);
-        model.refresh();
-        let model = &*model;
+        let model = self.frozen.as_deref().unwrap_or(&self.model);
         let fitting = self.filter.fitting(model);
         self.rows = rows::collect(model, self.stage).filter(|row| fitting.takes_row(row)).collect();
         self.sort.apply(&mut self.rows);

@@ -5,12 +5,11 @@ use dsascope_common::hw::descriptor::opcode;
 use dsascope_core::decode;
 use dsascope_core::decode::SoftwareError;
 use dsascope_core::event::{
-    Command, CopyOutcome, DeviceKind, DriverEvent, Fault, Happening, How, Interrupt, Origin, Place, WqConfig,
+    Command, CopyOutcome, DeviceKind, DriverEvent, Fault, Happening, How, Interrupt, Origin, WqConfig,
 };
 use dsascope_core::model::Batch;
 use dsascope_core::model::batch::{MovedKind, Patch};
 use dsascope_core::model::batches::strip;
-use dsascope_core::submission::Memory;
 
 use crate::Theme;
 use crate::format::optional_duration;
@@ -49,26 +48,6 @@ pub const fn way(how: How) -> &'static str {
         How::Stores => "plain stores",
         How::Write => "write(2)",
     }
-}
-
-/// The memory behind a completion record: `heap, 4 KiB pages, node 0`.
-pub fn memory(place: &Place) -> String {
-    let Memory::Mapped(mapped) = &place.memory else { return "not mapped".into() };
-    let mut parts = vec![match mapped.kind.name() {
-        Some(name) => format!("{} {name}", mapped.kind.word()),
-        None => mapped.kind.word().to_owned(),
-    }];
-    parts.push(mapped.permissions.to_string());
-    if let Some(bytes) = mapped.page_bytes {
-        parts.push(format!("{} KiB pages", bytes >> 10));
-    }
-    if mapped.transparent_huge == Some(true) {
-        parts.push("transparent huge pages in use".into());
-    }
-    if let Some(node) = mapped.node {
-        parts.push(format!("NUMA node {node}"));
-    }
-    parts.join(", ")
 }
 
 /// What became of the completion record, in a word.

@@ -9,7 +9,7 @@ mod run;
 mod sysfs;
 mod workload;
 
-use std::{env, path::PathBuf, process::ExitCode};
+use std::{env, fs::File, io, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, bail};
 use dsascope_guest::scenario::Scenario;
@@ -21,6 +21,7 @@ const USAGE: &str =
        dsascope-guest reconfigure SCENARIO SCENARIO -- TRACER [ARGUMENT]...
        dsascope-guest service-times start|stop
        dsascope-guest bpf-stats on|off
+       dsascope-guest read PATH
 As process 1 it is the guest's /init. FILE is a scenario in TOML, or in JSON when it ends so; SCENARIO is its text in TOML,
 ORDER what the host asks for in JSON.";
 
@@ -61,6 +62,11 @@ fn dispatch(arguments: Vec<String>) -> anyhow::Result<i32> {
         ["bpf-stats", on @ ("on" | "off")] => {
             let value = if on == "on" { "1" } else { "0" };
             sysfs::write("/proc/sys/kernel/bpf_stats_enabled".as_ref(), value).map(|()| 0)
+        }
+        ["read", path] => {
+            let mut file = File::open(path).with_context(|| format!("cannot open {path}"))?;
+            io::copy(&mut file, &mut io::stdout()).with_context(|| format!("cannot read {path}"))?;
+            Ok(0)
         }
         ["run-scenario", file, ref rest @ ..] => {
             let mut options = run::Options { tracer: command, ..run::Options::default() };

@@ -161,6 +161,10 @@ fields! {
     Service "service" "service_ns" Kind::Duration, "Start to end of the service.";
     Driver "driver" "driver_ns" Kind::Duration, "All that the driver adds, interrupt thread (or hand-over) to the end of the copy.";
 
+    DeviceSpan "device_ns" "device_ns" Kind::Duration, "Submission to the interrupt thread's start, or the hand-over: the device's part.";
+    Notice "notice" "notice_ns" Kind::Duration, "End of the copy to the moment that the program sees the record.";
+    Total "total" "total_ns" Kind::Duration, "Submission to the moment that the program sees the record: what a user feels.";
+
     At "at" "at_ns" Kind::Time, "When the record was sent, after the end of the service.";
     InterruptAt "interrupt_at" "interrupt_at_ns" Kind::Time, "Start of the interrupt thread's run.";
     QueuedAt "queued_at" "queued_at_ns" Kind::Time, "Hand-over of the entry.";
@@ -168,6 +172,19 @@ fields! {
     CopyStartAt "copy_start_at" "copy_start_at_ns" Kind::Time, "Start of the copy.";
     CopyEndAt "copy_end_at" "copy_end_at_ns" Kind::Time, "End of the copy.";
     DoneAt "done_at" "done_at_ns" Kind::Time, "End of the service.";
+
+    SubmittedAt "submitted_at" "submitted_at_ns" Kind::Time, "When the submitting instruction was reached; known, as what follows, only when the submission was traced.";
+    SeenAt "seen_at" "seen_at_ns" Kind::Time, "When the program saw the record; not known when it had not by the end of the service, or does not tell.";
+    SubmitTid "submit_tid" "submit_tid" Kind::Number, "Thread that submitted.";
+    SubmitComm "submit_comm" "submit_comm" Kind::Text, "Its command.";
+    SubmitHow "submit_how" "submit_how" Kind::Text, "How: movdir64b, enqcmd, enqcmds, stores, write.";
+    SubmitOperation "submit_operation" "submit_operation" Kind::Constant(Vocabulary::Operation), "Operation of the submitted descriptor.";
+    SubmitOperationCode "submit_operation_code" "submit_operation_code" Kind::Number, "Its code.";
+    SubmitBytes "submit_bytes" "submit_bytes" Kind::Bytes, "Its transfer size; of a batch, its descriptors.";
+    SubmitInstruction "submit_instruction" "submit_instruction" Kind::Address, "User address of the submitting instruction.";
+    SubmitStack "submit_stack" "submit_stack" Kind::Number, "Identifier of the user stack it was submitted from.";
+    ListAddress "list_address" "list_address" Kind::Address, "User address of the list of its batch.";
+    ListIndex "list_index" "list_index" Kind::Number, "Place in that list.";
 
     CountedFaults "counted_faults" "counted_faults" Kind::Number, "Calls of the driver's counter function for faults during this service.";
     CountedFailures "counted_failures" "counted_failures" Kind::Number, "The same for failures.";
@@ -319,13 +336,15 @@ impl<'a> Facts<'a> {
     }
 }
 
-fn of_fault(field: Field, fault: &Fault) -> Option<Value<'static>> {
+fn of_fault(field: Field, fault: &Fault) -> Option<Value<'_>> {
     let kind = fault.context.device.kind;
     let number = |number: Option<u64>| number.map(Value::Number);
-    let time = |ns: Option<std::num::NonZeroU64>| ns.map(|ns| Value::Number(ns.get()));
+    let nonzero = |number: Option<std::num::NonZeroU64>| number.map(|number| Value::Number(number.get()));
     let span = |stage: Stage| number(fault.durations().get(stage));
     let (entry, of_batch, element) = (fault.entry_seen(), fault.batch_entry(), fault.element_entry());
     let times = &fault.times;
+    let origin = fault.origin.as_ref();
+    let element_of = origin.and_then(|origin| origin.element);
     match field {
         Field::Operation => entry.map(|entry| Value::Code(kind, entry.operation())),
         Field::OperationCode => number(entry.map(|entry| entry.operation().into())),
@@ -355,13 +374,28 @@ fn of_fault(field: Field, fault: &Fault) -> Option<Value<'static>> {
         Field::Finish => span(Stage::Finish),
         Field::Service => span(Stage::Service),
         Field::Driver => span(Stage::Driver),
+        Field::DeviceSpan => span(Stage::Device),
+        Field::Notice => span(Stage::Notice),
+        Field::Total => span(Stage::Total),
         Field::At => number(Some(fault.at_ns)),
-        Field::InterruptAt => time(times.interrupt_ns),
-        Field::QueuedAt => time(times.queued_ns),
-        Field::StartedAt => time(times.started_ns),
-        Field::CopyStartAt => time(times.copy_start_ns),
-        Field::CopyEndAt => time(times.copy_end_ns),
-        Field::DoneAt => time(times.done_ns),
+        Field::InterruptAt => nonzero(times.interrupt_ns),
+        Field::QueuedAt => nonzero(times.queued_ns),
+        Field::StartedAt => nonzero(times.started_ns),
+        Field::CopyStartAt => nonzero(times.copy_start_ns),
+        Field::CopyEndAt => nonzero(times.copy_end_ns),
+        Field::DoneAt => nonzero(times.done_ns),
+        Field::SubmittedAt => number(origin.map(|origin| origin.submitted_ns)),
+        Field::SeenAt => nonzero(origin.and_then(|origin| origin.seen_ns)),
+        Field::SubmitTid => number(origin.map(|origin| origin.tid.into())),
+        Field::SubmitComm => origin.map(|origin| Value::Text(origin.comm.text())),
+        Field::SubmitHow => origin.map(|origin| Value::Text(origin.how.name())),
+        Field::SubmitOperation => origin.map(|origin| Value::Code(kind, origin.operation)),
+        Field::SubmitOperationCode => number(origin.map(|origin| origin.operation.into())),
+        Field::SubmitBytes => number(origin.and_then(|origin| origin.bytes).map(u64::from)),
+        Field::SubmitInstruction => nonzero(origin.and_then(|origin| origin.instruction)),
+        Field::SubmitStack => number(origin.and_then(|origin| origin.stack).map(u64::from)),
+        Field::ListAddress => number(element_of.map(|element| element.list)),
+        Field::ListIndex => number(element_of.map(|element| element.index.into())),
         Field::CountedFaults => number(Some(fault.counted_faults.into())),
         Field::CountedFailures => number(Some(fault.counted_failures.into())),
         Field::EndMissing => Some(Value::Bool(fault.marks.end_missing)),

@@ -76,6 +76,7 @@ fn a_fault_reaches_every_table() {
         model.update(&event);
     }
     model.update(&Event::Tick { now_ns: 3 * SECOND });
+    model.refresh();
     let row = model.process(place.key()).unwrap();
     assert_eq!(
         (row.tgid, row.comm, row.faults(), row.failures()),

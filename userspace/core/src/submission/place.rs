@@ -98,6 +98,28 @@ impl MemoryKind {
     }
 }
 
+/// `heap, rw-p, 4 KiB pages, NUMA node 0`, or `not mapped`.
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::Mapped(mapped) = self else { return f.write_str("not mapped") };
+        f.write_str(mapped.kind.word())?;
+        if let Some(name) = mapped.kind.name() {
+            write!(f, " {name}")?;
+        }
+        write!(f, ", {}", mapped.permissions)?;
+        if let Some(bytes) = mapped.page_bytes {
+            write!(f, ", {} KiB pages", bytes >> 10)?;
+        }
+        if mapped.transparent_huge == Some(true) {
+            f.write_str(", transparent huge pages in use")?;
+        }
+        match mapped.node {
+            Some(node) => write!(f, ", NUMA node {node}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// `rwxp` or `rwxs`, as /proc/PID/maps prints them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Permissions {

@@ -2,12 +2,15 @@
 //!
 //! - a track a device: runs of the interrupt thread, each with the hand-overs of its entries; counters of entries a run found (the log's
 //!   depth) and of events lost
-//! - a track group a WQ: waiting entries and batches, on as many lanes as there are at once, and what happened to its files
+//! - a track group a WQ: descriptors in the device, waiting entries and batches, on as many lanes as there are at once, and what happened
+//!   to its files
+//! - a thread each that submits: its submissions, and when it saw a record
 //! - a thread each kworker: services, with what they were made of inside
 //! - a process each: when the record came, or that it did not
 //!
-//! A flow goes through hand-over, wait, service and outcome of each fault; where the submission was is not observed. Slices of one track never
-//! overlap, whatever the times say: what would goes to another lane. Memory is bounded by [`TRACKS`].
+//! A flow goes through submission (where submissions are followed), hand-over, wait, service and outcome of each fault, up to the moment that
+//! the program saw the record if that was known by then. Slices of one track never overlap, whatever the times say: what would goes to
+//! another lane. Memory is bounded by [`TRACKS`].
 
 mod wire;
 
@@ -23,6 +26,7 @@ use dsascope_core::event::{
 };
 use dsascope_core::hist::DIGITS;
 use dsascope_core::model::{Batch, Model};
+use dsascope_core::submission::Origin;
 use prost::Message;
 
 use crate::{ExportError, Exporter, Output};
@@ -38,7 +42,7 @@ const SEQUENCE: u32 = 1;
 const TRACKS: usize = 1 << 16;
 
 /// Names of slices and instants; the number is the place plus one.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 16] = [
     "interrupt thread",
     "hand-over",
     "wait",
@@ -52,6 +56,9 @@ const NAMES: [&str; 13] = [
     "outcome not observed",
     "unfinished",
     "batch",
+    "submitted",
+    "device",
+    "seen",
 ];
 
 #[derive(Clone, Copy)]
@@ -69,10 +76,13 @@ enum Name {
     Unobserved,
     Unfinished,
     Batch,
+    Submitted,
+    Device,
+    Seen,
 }
 
 /// Names of annotations, likewise.
-const ARGUMENTS: [&str; 14] = [
+const ARGUMENTS: [&str; 17] = [
     "operation",
     "status",
     "error",
@@ -87,6 +97,9 @@ const ARGUMENTS: [&str; 14] = [
     "elements failed",
     "elements not observed",
     "finding",
+    "how",
+    "bytes",
+    "instruction",
 ];
 
 #[derive(Clone, Copy)]
@@ -105,6 +118,9 @@ enum Argument {
     ElementsFailed,
     ElementsUnobserved,
     Finding,
+    How,
+    Bytes,
+    Instruction,
 }
 
 /// What a track is of.
@@ -119,8 +135,15 @@ enum Track {
     /// What is in lanes: a WQ's waiting entries, and its batches.
     Wait(WqId),
     Batches(WqId),
+    /// Descriptors between their submission and the interrupt thread.
+    InDevice(WqId),
     Worker(u32),
     Process(u32),
+    /// A thread of a process: what it submitted and saw.
+    Submitter {
+        tgid: u32,
+        tid: u32,
+    },
 }
 
 /// A lane of what a track is of; the first of a device or a worker is the track itself.
@@ -222,11 +245,10 @@ impl Perfetto {
             text: Some(text.into()),
             ..Annotation::default()
         };
-        let mut annotations = vec![
-            note("dsascope", &session.tool_version),
-            note("kernel", &session.kernel),
-            note("submission", "not observed: flows begin with the hand-over"),
-        ];
+        let mut annotations = vec![note("dsascope", &session.tool_version), note("kernel", &session.kernel)];
+        if session.submitters.is_none() {
+            annotations.push(note("submission", "not observed: flows begin with the hand-over"));
+        }
         annotations
             .extend(session.filter.as_ref().map(|filter| note("only faults with", &filter.expression)));
         self.event(
@@ -300,6 +322,10 @@ impl Perfetto {
                 let pid = i32::try_from(tid).ok();
                 descriptor.thread = Some(Thread { pid, tid: Some(i64::from(tid)), name: Some(name()) });
             }
+            (Track::Submitter { tgid, tid }, _) => {
+                let pid = i32::try_from(tgid).ok();
+                descriptor.thread = Some(Thread { pid, tid: Some(i64::from(tid)), name: Some(name()) });
+            }
             (Track::Depth(_), _) => {
                 descriptor.name = Some(name());
                 descriptor.counter = Some(Counter { unit_name: Some("entries".into()) });
@@ -357,6 +383,11 @@ impl Perfetto {
         self.event(at_ns, TrackEvent { kind: Some(kind::END), track: Some(track), ..TrackEvent::default() })
     }
 
+    fn instant(&mut self, track: u64, at_ns: u64, name: Name, event: TrackEvent) -> Result<(), ExportError> {
+        let (kind, name_iid) = (Some(kind::INSTANT), Some(name as u64));
+        self.event(at_ns, TrackEvent { kind, track: Some(track), name_iid, ..event })
+    }
+
     fn count(&mut self, track: u64, at_ns: u64, value: u64) -> Result<(), ExportError> {
         let value = i64::try_from(value).ok();
         let event =
@@ -384,17 +415,18 @@ impl Perfetto {
         let times = &fault.times;
         let ns = |time: Option<NonZeroU64>| time.map(NonZeroU64::get);
         let mut begun = false;
+        if let Some(origin) = &fault.origin {
+            self.submission(fault, origin, flow)?;
+            begun = true;
+        }
         if let Some(queued_ns) = ns(times.queued_ns) {
             let track = self.device(fault.context.device)?;
             let event = TrackEvent {
-                kind: Some(kind::INSTANT),
-                track: Some(track),
-                name_iid: Some(Name::HandOver as u64),
                 flows: flow.into_iter().collect(),
                 annotations: vec![text(Argument::Wq, &wq.to_string())],
                 ..TrackEvent::default()
             };
-            self.event(queued_ns, event)?;
+            self.instant(track, queued_ns, Name::HandOver, event)?;
             begun = true;
         }
         if let Some((queued_ns, started_ns)) =
@@ -413,6 +445,39 @@ impl Perfetto {
             begun = true;
         }
         self.outcome(model, fault, begun)
+    }
+
+    /// The submission on the track of its thread, and the descriptor's time in the device.
+    fn submission(&mut self, fault: &Fault, origin: &Origin, flow: Option<u64>) -> Result<(), ExportError> {
+        let (wq, kind) = (fault.context.wq_id(), fault.context.device.kind);
+        let track = match fault.tgid {
+            Some(tgid) => self.submitter(tgid, origin.tid, || origin.comm.to_string())?,
+            None => self.wq(wq)?,
+        };
+        let mut annotations = vec![
+            text(Argument::Wq, &wq.to_string()),
+            text(Argument::How, origin.how.name()),
+            text(Argument::Operation, operation(kind, origin.operation).unwrap_or("unknown")),
+        ];
+        annotations.extend(origin.bytes.map(|bytes| number(Argument::Bytes, bytes.into())));
+        annotations.extend(origin.element.map(|element| number(Argument::BatchIndex, element.index.into())));
+        annotations.extend(
+            origin
+                .instruction
+                .map(|at| Annotation { pointer: Some(at.get()), ..argument(Argument::Instruction) }),
+        );
+        let event = TrackEvent { flows: flow.into_iter().collect(), annotations, ..TrackEvent::default() };
+        self.instant(track, origin.submitted_ns, Name::Submitted, event)?;
+        let Some(device_ns) = fault.durations().device else { return Ok(()) };
+        let span = (origin.submitted_ns, origin.submitted_ns.saturating_add(device_ns));
+        let group = self.wq(wq)?;
+        let track =
+            self.lane(Track::InDevice(wq), span, &format!("{wq} in the device"), None, Some(group))?;
+        self.slice(track, span, Name::Device, flow, Vec::new())
+    }
+
+    fn submitter(&mut self, tgid: u32, tid: u32, comm: impl FnOnce() -> String) -> Result<u64, ExportError> {
+        self.track(Track::Submitter { tgid, tid }, comm, None)
     }
 
     /// A service and its parts, on the track of the worker.
@@ -483,14 +548,19 @@ impl Perfetto {
             None => self.wq(fault.context.wq_id())?,
         };
         let at_ns = fault.times.copy_end_ns.or(fault.times.done_ns).map_or(fault.at_ns, NonZeroU64::get);
-        let event = TrackEvent {
-            kind: Some(kind::INSTANT),
-            track: Some(track),
-            name_iid: Some(name as u64),
-            ending_flows: begun.then_some(self.flows).into_iter().collect(),
-            ..TrackEvent::default()
-        };
-        self.event(at_ns, event)
+        let flow: Vec<u64> = begun.then_some(self.flows).into_iter().collect();
+        let seen =
+            fault.origin.as_ref().and_then(|origin| Some((origin, fault.tgid?, origin.seen_ns?.get())));
+        // A program that polls may see the record before the driver's copy has returned: no arrow goes back in time.
+        let ends_here = seen.is_none_or(|(_, _, seen_ns)| seen_ns < at_ns);
+        let passes = |flow| TrackEvent { flows: flow, ..TrackEvent::default() };
+        let ends = |flow| TrackEvent { ending_flows: flow, ..TrackEvent::default() };
+        let (here, there) =
+            if ends_here { (ends(flow), ends(vec![])) } else { (passes(flow.clone()), ends(flow)) };
+        self.instant(track, at_ns, name, here)?;
+        let Some((origin, tgid, seen_ns)) = seen else { return Ok(()) };
+        let thread = self.submitter(tgid, origin.tid, || origin.comm.to_string())?;
+        self.instant(thread, seen_ns, Name::Seen, there)
     }
 
     /// From the first to the last record of a batch's entries.
@@ -573,6 +643,11 @@ impl Exporter for Perfetto {
                 self.happened(track, request.at_ns, format!("page request: {}", request.answer()))
             }
             Event::Snapshot(snapshot) => self.loss(model, snapshot.at_ns),
+            // Of a fault's record, after the fault was told of.
+            Event::Seen(seen) if seen.context.is_some() => {
+                let track = self.submitter(seen.tgid, seen.tid, || format!("thread {}", seen.tid))?;
+                self.instant(track, seen.at_ns, Name::Seen, TrackEvent::default())
+            }
             Event::Session(_) | Event::Seen(_) | Event::Stack(_) | Event::Place(_) | Event::Tick { .. } => {
                 Ok(())
             }

@@ -121,6 +121,8 @@ fn names_are_where_their_numbers_say() {
     assert_eq!(NAMES[Name::Delivered as usize - 1], "delivered");
     assert_eq!(ARGUMENTS[Argument::Entries as usize - 1], "entries");
     assert_eq!(ARGUMENTS[Argument::Finding as usize - 1], "finding");
+    assert_eq!(NAMES[Name::Seen as usize - 1], "seen");
+    assert_eq!(ARGUMENTS[Argument::Instruction as usize - 1], "instruction");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use dsascope_core::decode::{operation, status};
 use dsascope_core::event::{ByKind, Context, CopyOutcome, Event, Fault, Hole, HoleKind, Key, Marks};
 use dsascope_core::ledger::Balance;
 use dsascope_core::model::Model;
+use dsascope_core::submission::{Frame, Place, Stack};
 
 use super::{Outcome, Row, RowKind, Time, Word};
 
@@ -50,11 +51,13 @@ impl Default for Rows {
 }
 
 impl Rows {
-    /// The row of an event that the model has taken in; only faults and holes have one.
-    pub fn of(&mut self, model: &Model, event: &Event) -> Option<Row<'_>> {
+    /// The row of an event that the model has taken in; only faults, holes, stacks and places have one.
+    pub fn of<'a>(&'a mut self, model: &Model, event: &'a Event) -> Option<Row<'a>> {
         match event {
             Event::Fault(fault) => return Some(self.fault(model, fault)),
             Event::Hole(hole) => return Some(self.hole(hole)),
+            Event::Stack(stack) => return Some(self.stack(stack)),
+            Event::Place(place) => return Some(self.place(place)),
             Event::Session(session) => {
                 self.host.clone_from(&session.host);
                 self.wall_at_zero_ns = Some(session.wall_at_zero_ns);
@@ -162,7 +165,20 @@ impl Rows {
         Row { kind: RowKind::Hole, name, cpu, count: Some(hole.count), ..self.at(hole.at_ns) }
     }
 
-    fn fault(&mut self, model: &Model, fault: &Fault) -> Row<'_> {
+    fn stack(&self, stack: &Stack) -> Row<'_> {
+        let frames: Vec<String> = stack.frames.iter().map(Frame::to_string).collect();
+        let name = Some(frames.join(";").into());
+        let (pid, submit_stack) = (Some(stack.tgid), Some(stack.id));
+        Row { kind: RowKind::Stack, name, pid, submit_stack, ..self.at(stack.at_ns) }
+    }
+
+    fn place(&self, place: &Place) -> Row<'_> {
+        let name = Some(place.memory.to_string().into());
+        let (pid, page_address) = (Some(place.tgid), Some(Word(place.page)));
+        Row { kind: RowKind::Place, name, pid, page_address, ..self.at(place.at_ns) }
+    }
+
+    fn fault<'a>(&'a mut self, model: &Model, fault: &'a Fault) -> Row<'a> {
         let device = fault.context.device.kind;
         let entry = fault.entry_seen();
         let (logged, delivered) = (fault.logged_status(), fault.delivered_status());
@@ -174,7 +190,9 @@ impl Rows {
         };
         let (element, of_batch) = (fault.element_entry(), fault.batch_entry());
         let (times, spans) = (&fault.times, fault.durations());
-        let ns = |time: Option<NonZeroU64>| time.map(NonZeroU64::get);
+        let origin = fault.origin.as_ref();
+        let element_of = origin.and_then(|origin| origin.element);
+        let ns = |number: Option<NonZeroU64>| number.map(NonZeroU64::get);
         self.remember(model, fault.context);
         let row = self.of_file(fault.context, fault.at_ns);
         Row {
@@ -213,6 +231,21 @@ impl Rows {
             finish_ns: spans.finish,
             service_ns: spans.service,
             driver_ns: spans.driver,
+            submitted_at_ns: origin.map(|origin| origin.submitted_ns),
+            seen_at_ns: origin.and_then(|origin| ns(origin.seen_ns)),
+            submit_tid: origin.map(|origin| origin.tid),
+            submit_comm: origin.map(|origin| origin.comm.text()),
+            submit_how: origin.map(|origin| origin.how.name()),
+            submit_operation: origin.and_then(|origin| operation(device, origin.operation)),
+            submit_operation_code: origin.map(|origin| origin.operation),
+            submit_bytes: origin.and_then(|origin| origin.bytes),
+            submit_instruction: origin.and_then(|origin| ns(origin.instruction)).map(Word),
+            submit_stack: origin.and_then(|origin| origin.stack),
+            list_address: element_of.map(|element| Word(element.list)),
+            list_index: element_of.map(|element| element.index),
+            device_ns: spans.device,
+            notice_ns: spans.notice,
+            total_ns: spans.total,
             counted_faults: Some(fault.counted_faults),
             counted_failures: Some(fault.counted_failures),
             marks: self.marks.get(mark_bits(fault.marks)).map(String::as_str).filter(|text| !text.is_empty()),

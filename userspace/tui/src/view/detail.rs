@@ -132,7 +132,7 @@ fn submission(
             field("from", origin.instruction.map_or("the driver".into(), |address| format!("{address:#x}")));
         }
     }
-    let memory = submissions.place_of(tgid, fault.entry.fault_addr()).map(words::memory);
+    let memory = submissions.place_of(tgid, fault.entry.fault_addr()).map(|place| place.memory.to_string());
     field("record in", memory.unwrap_or_else(|| "not looked up yet".into()));
 }
 

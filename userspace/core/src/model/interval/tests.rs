@@ -109,6 +109,7 @@ proptest! {
                 Step::Tick => {
                     now_ns += SECOND;
                     model.update(&Event::Tick { now_ns });
+                    model.refresh();
                     prop_assert_eq!(figures(model.latency_shown()), figures(&naive.whole));
                     for stage in Stage::ALL {
                         prop_assert_eq!(model.latency_shown().summary(stage), naive.whole.summary_now(stage));
