@@ -61,7 +61,7 @@ impl Code {
             Self::NoBtf => "the kernel has no BTF type information",
             Self::NotTraceable => "a required probe could not be attached",
             Self::Loss => {
-                "stat, trace, record: events were lost; totals are exact unless a line says otherwise"
+                "stat, trace, record, export, serve: events were lost; totals are exact unless a line says so"
             }
             Self::NotATerminal => "live: stdin or stdout is not a terminal",
             Self::TerminalTooSmall => "live: the terminal was smaller than 60x15 when it started",

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::name::{DeviceId, WqId};
 use crate::probe::Hook;
 
-/// From here on a close that keeps the event log from being read is worth a word.
-pub const HOLD_NS: u64 = 1_000_000;
+/// From here on a close that keeps the event log from being read is worth a word: longer than it takes to serve some faults.
+pub const HOLD_NS: u64 = 10_000_000;
 
 macro_rules! findings {
     ($($(#[$m:meta])* $variant:ident = $name:literal, [$($hook:ident),*], $advice:literal;)*) => {
@@ -149,7 +149,8 @@ impl FindingKind {
             Self::CloseHeldLog => {
                 let closes = counted(count, "close kept", "closes kept");
                 format!(
-                    "{closes} a device's event log from being read for 1 ms or more, {} at most, {} in all",
+                    "{closes} a device's event log from being read for {} or more, {} at most, {} in all",
+                    ms(HOLD_NS),
                     ms(most),
                     ms(sum)
                 )

@@ -223,7 +223,8 @@ fn probes(app: &App) -> Line<'static> {
         let cost = optional_duration(theme, submitters.cost_ns);
         let missed = submitters.files.iter().any(SubmitterFile::is_incomplete);
         let style = if sites == 0 || missed { theme.warn() } else { theme.good() };
-        line.push_span(Span::styled(format!("  submissions at {sites} sites, {cost} each"), style));
+        let places = if sites == 1 { "1 site".into() } else { format!("{sites} sites") };
+        line.push_span(Span::styled(format!("  submissions at {places}, {cost} each"), style));
     }
     // The least important last: a narrow screen cuts it.
     line.push_span(Span::styled(

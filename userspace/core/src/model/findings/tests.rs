@@ -133,13 +133,13 @@ fn a_batch_record_that_nobody_asked_for_leaks() {
 }
 
 #[test]
-fn closes_are_told_from_one_millisecond_on() {
+fn closes_are_told_from_a_limit_on() {
     let file = context(0, 0, 1);
     let events =
-        [open(file, 0, 1), release(file, 0, HOLD_NS, 0), open(file, 0, 1), release(file, 0, 7 * MS, 0)];
+        [open(file, 0, 1), release(file, 0, HOLD_NS, 0), open(file, 0, 1), release(file, 0, 70 * MS, 0)];
     let held = model(&events).findings().swap_remove(0);
     assert_eq!((held.finding, held.count), (FindingKind::CloseHeldLog, 2));
-    assert!(held.sentence.contains("7.0 ms at most, 8.0 ms in all"), "{}", held.sentence);
+    assert!(held.sentence.contains("70.0 ms at most, 80.0 ms in all"), "{}", held.sentence);
 }
 
 #[test]
