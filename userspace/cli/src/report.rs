@@ -7,8 +7,8 @@ use dsascope_core::decode;
 use dsascope_core::event::{Event, Fault};
 use dsascope_core::hist::Summary;
 use dsascope_core::model::Model;
+use dsascope_core::report::{Report, latency_ns};
 use dsascope_core::stages::Stage;
-use dsascope_export::report::{Report, latency_ns};
 use dsascope_tui::format::{fit, optional_duration};
 use dsascope_tui::{Theme, words};
 

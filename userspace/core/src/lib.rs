@@ -26,6 +26,7 @@ pub mod probe;
 pub mod quantity;
 pub mod rate;
 pub mod record;
+pub mod report;
 pub mod sizing;
 pub mod stages;
 pub mod submission;

@@ -13,7 +13,6 @@ mod page;
 pub mod parquet;
 pub mod perfetto;
 pub mod prometheus;
-pub mod report;
 pub mod row;
 pub mod table;
 

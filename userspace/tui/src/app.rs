@@ -8,17 +8,19 @@ use std::collections::HashSet;
 use crossterm::event::KeyEvent;
 use dsascope_core::event::{Event, Fault, Key};
 use dsascope_core::model::{Batch, Header, Model};
+use dsascope_core::report::{Map, Report};
 use dsascope_core::stages::Stage;
 
 use crate::batches::Table;
 use crate::faults::{self, Entry, Pick};
 use crate::keymap::{self, Askable, Command, Mode};
-use crate::layout::{self, Screen};
+use crate::layout::{self, Panels, Screen};
 use crate::replay::{Ask, Replay};
 use crate::rows::{self, Row, Sort};
 use crate::search::Search;
 use crate::theme::Theme;
 use crate::view;
+use crate::views::{Shape, View};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -64,21 +66,9 @@ pub enum Focus {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Overlay {
-    Help {
-        scroll: usize,
-    },
-    /// Findings, and what the driver last did to devices.
-    Findings {
-        scroll: usize,
-    },
-    Detail {
-        fault: Box<Fault>,
-        scroll: usize,
-    },
-    Batch {
-        batch: Box<Batch>,
-        scroll: usize,
-    },
+    Help { scroll: usize },
+    Detail { fault: Box<Fault>, scroll: usize },
+    Batch { batch: Box<Batch>, scroll: usize },
 }
 
 #[derive(Debug)]
@@ -86,6 +76,9 @@ pub struct App {
     theme: Theme,
     width: u16,
     height: u16,
+    view: View,
+    /// First line shown of a view of lines.
+    scroll: usize,
     focus: Focus,
     overlay: Option<Overlay>,
     filter: Search,
@@ -99,8 +92,10 @@ pub struct App {
     /// Faults of this open file alone.
     only: Option<Key>,
     model: Model,
-    /// The model as it was when the screen was held.
-    frozen: Option<Box<Model>>,
+    /// Time and latency of all faults.
+    report: Report,
+    /// Both as they were when the screen was held.
+    frozen: Option<Box<(Model, Report)>>,
     /// Derived for display from the shown model.
     header: Header,
     rows: Vec<Row>,
@@ -122,6 +117,8 @@ impl App {
             theme,
             width,
             height,
+            view: View::default(),
+            scroll: 0,
             focus: Focus::Processes,
             overlay: None,
             filter: Search::new(filter),
@@ -134,6 +131,7 @@ impl App {
             only: None,
             header: model.header(),
             model,
+            report: Report::default(),
             frozen: None,
             rows: Vec::new(),
             entries: Vec::new(),
@@ -178,6 +176,7 @@ impl App {
             }
             Input::Restart => {
                 self.model = Model::default();
+                self.report = Report::default();
                 self.frozen = None;
                 self.derive();
                 Actions::REDRAW
@@ -202,6 +201,7 @@ impl App {
     /// Events change the model at once and the screen with the next tick, so that a storm costs no more than its counting.
     fn event(&mut self, event: &Event) -> Actions {
         self.model.update(event);
+        self.report.event(event);
         let Event::Tick { now_ns } = event else {
             self.stale = true;
             let redraw = matches!(event, Event::Session(_)) && self.derive();
@@ -231,25 +231,24 @@ impl App {
                     _ => Some(Overlay::Help { scroll: 0 }),
                 };
             }
-            Command::Findings => {
-                self.overlay = match self.overlay {
-                    Some(Overlay::Findings { .. }) => None,
-                    _ => Some(Overlay::Findings { scroll: 0 }),
-                };
-            }
+            // The key of the view one is in goes back to the first.
+            Command::View(view) if view == self.view && self.overlay.is_none() => self.go_to(View::Overview),
+            Command::View(view) => self.go_to(view),
             Command::Freeze => {
                 self.model.refresh();
                 self.frozen = match self.frozen {
                     Some(_) => None,
-                    None => Some(Box::new(self.model.clone())),
+                    None => Some(Box::new((self.model.clone(), self.report.clone()))),
                 };
             }
-            Command::FocusNext | Command::FocusPrevious => {
+            Command::FocusNext | Command::FocusPrevious if self.view == View::Overview => {
                 self.focus = match self.focus {
                     Focus::Processes => Focus::Faults,
                     Focus::Faults => Focus::Processes,
                 };
             }
+            // One table has the whole view.
+            Command::FocusNext | Command::FocusPrevious => {}
             Command::Up => self.go(-1),
             Command::Down => self.go(1),
             Command::PageUp => self.go(-(self.page() as isize)),
@@ -263,6 +262,10 @@ impl App {
             Command::SortReverse => self.sort.descending = !self.sort.descending,
             Command::StageNext => self.stage = rows::step_stage(self.stage, 1),
             Command::StagePrevious => self.stage = rows::step_stage(self.stage, -1),
+            Command::Batches if self.view != View::Overview => self.go_to(match self.view {
+                View::Batches => View::Faults,
+                _ => View::Batches,
+            }),
             Command::Batches => {
                 self.batches = if self.batches.is_some() { None } else { Some(Table::default()) };
             }
@@ -279,13 +282,40 @@ impl App {
         }
     }
 
+    /// Opens a view; what is selected stays so.
+    fn go_to(&mut self, view: View) {
+        (self.view, self.scroll, self.overlay) = (view, 0, None);
+        match view {
+            View::Batches => {
+                self.batches.get_or_insert_default();
+                self.focus = Focus::Faults;
+            }
+            View::Faults => {
+                self.batches = None;
+                self.focus = Focus::Faults;
+            }
+            View::Overview | View::Processes => {
+                self.batches = None;
+                self.focus = Focus::Processes;
+            }
+            _ => {}
+        }
+    }
+
     /// Goes to the detail of the selected fault, or from a process to its faults.
     fn open(&mut self) {
+        if !matches!(self.view.shape(), Shape::Overview | Shape::Processes | Shape::Table) {
+            return;
+        }
         match self.focus {
             Focus::Processes => {
                 self.only = self.selected;
-                self.focus = Focus::Faults;
                 self.pick = Pick::default();
+                if self.view == View::Overview {
+                    self.focus = Focus::Faults;
+                } else {
+                    self.go_to(View::Faults);
+                }
             }
             Focus::Faults => {
                 if let Some(table) = &self.batches {
@@ -299,7 +329,7 @@ impl App {
         }
     }
 
-    /// One step back: overlay, selection of a fault, one process's faults, filter.
+    /// One step back: overlay, selection of a fault, one process's faults, filter, view.
     fn back(&mut self) {
         if self.overlay.take().is_some() {
             return;
@@ -311,9 +341,13 @@ impl App {
         } else if self.focus == Focus::Faults && self.batches.is_none() && self.pick.is_chosen() {
             self.pick = Pick::default();
         } else if self.only.take().is_some() {
-            self.focus = Focus::Processes;
-        } else {
+            if self.view == View::Overview {
+                self.focus = Focus::Processes;
+            }
+        } else if !self.filter.text().is_empty() {
             self.filter.clear();
+        } else {
+            self.go_to(View::Overview);
         }
     }
 
@@ -321,22 +355,21 @@ impl App {
         let height = self.page();
         match &mut self.overlay {
             Some(Overlay::Help { scroll }) => {
-                let lines = view::help_height(self.model.verdicts(), self.width);
+                let lines = view::help_height(self.view, self.model.verdicts(), self.width);
                 *scroll = moved(*scroll, steps, lines, height);
-            }
-            Some(Overlay::Findings { scroll }) => {
-                let model = self.frozen.as_deref().unwrap_or(&self.model);
-                *scroll =
-                    moved(*scroll, steps, view::findings_height(&self.theme, model, self.width), height);
             }
             Some(Overlay::Batch { scroll, batch }) => {
                 let lines = view::batch_height(&self.theme, batch, self.width);
                 *scroll = moved(*scroll, steps, lines, height);
             }
             Some(Overlay::Detail { scroll, fault }) => {
-                let model = self.frozen.as_deref().unwrap_or(&self.model);
+                let model = self.frozen.as_deref().map_or(&self.model, |(model, _)| model);
                 let lines = view::detail_height(&self.theme, fault, model.submissions(), self.width);
                 *scroll = moved(*scroll, steps, lines, height);
+            }
+            None if self.view.shape() == Shape::Lines => {
+                let lines = view::lines_height(self, self.width);
+                self.scroll = moved(self.scroll, steps, lines, height);
             }
             None => match self.focus {
                 Focus::Faults if self.batches.is_some() => {
@@ -359,9 +392,10 @@ impl App {
 
     /// Rows that a page key moves by, or that an overlay shows.
     fn page(&self) -> usize {
-        let Screen::Panels(panels) = layout::screen(self.width, self.height) else { return 1 };
+        let Some(panels) = self.panels() else { return 1 };
         let rows = match (&self.overlay, self.focus) {
-            (Some(_), _) => usize::from(panels.footer.y.saturating_sub(panels.header.bottom() + 1)),
+            (Some(_), _) => usize::from(panels.body.height.saturating_sub(1)),
+            _ if self.view.shape() == Shape::Lines => usize::from(panels.body.height.saturating_sub(1)),
             (None, Focus::Processes) => layout::table_rows(panels.processes),
             (None, Focus::Faults) => layout::table_rows(panels.faults),
         };
@@ -373,7 +407,7 @@ impl App {
         self.stale = false;
         self.model.refresh();
         self.header = self.model.header();
-        let model = self.frozen.as_deref().unwrap_or(&self.model);
+        let model = self.frozen.as_deref().map_or(&self.model, |(model, _)| model);
         let fitting = self.filter.fitting(model);
         self.rows = rows::collect(model, self.stage).filter(|row| fitting.takes_row(row)).collect();
         self.sort.apply(&mut self.rows);
@@ -382,7 +416,7 @@ impl App {
         if let Some(table) = &mut self.batches {
             table.collect(model, self.only, &shown);
         }
-        if let Screen::Panels(panels) = layout::screen(self.width, self.height) {
+        if let Some(panels) = self.panels() {
             let height = layout::table_rows(panels.processes);
             self.first_row = layout::scroll(self.first_row, self.process_row(), height, self.rows.len() + 1);
             let height = layout::table_rows(panels.faults);
@@ -394,6 +428,14 @@ impl App {
         true
     }
 
+    /// Where things lie in this view; `None`: the terminal is too small.
+    fn panels(&self) -> Option<Panels> {
+        match layout::screen(self.width, self.height, self.view.shape()) {
+            Screen::Panels(panels) => Some(panels),
+            Screen::TooSmall => None,
+        }
+    }
+
     pub fn theme(&self) -> &Theme {
         &self.theme
     }
@@ -402,6 +444,7 @@ impl App {
         match (self.editing, &self.overlay) {
             (true, _) => Mode::Filter,
             (false, Some(_)) => Mode::Overlay,
+            (false, None) if self.view.shape() == Shape::Lines => Mode::Lines,
             (false, None) => Mode::Normal,
         }
     }
@@ -418,6 +461,15 @@ impl App {
     /// What a line should tell, until the next key.
     pub fn notice(&self) -> Option<&str> {
         self.notice.as_deref()
+    }
+
+    pub fn view(&self) -> View {
+        self.view
+    }
+
+    /// First line shown of a view of lines.
+    pub fn scroll(&self) -> usize {
+        self.scroll
     }
 
     pub fn focus(&self) -> Focus {
@@ -451,7 +503,12 @@ impl App {
 
     /// The model that the panels show.
     pub fn shown(&self) -> &Model {
-        self.frozen.as_deref().unwrap_or(&self.model)
+        self.frozen.as_deref().map_or(&self.model, |(model, _)| model)
+    }
+
+    /// Time and latency of all faults that the panels show.
+    pub fn map(&self) -> &Map {
+        self.frozen.as_deref().map_or(&self.report, |(_, report)| report).map()
     }
 
     pub fn header(&self) -> &Header {

@@ -5,6 +5,7 @@
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::replay::Ask;
+use crate::views::View;
 
 /// What the keyboard speaks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,14 +16,15 @@ pub enum Mode {
     Filter,
     /// Help or a fault's detail.
     Overlay,
+    /// A view of lines: nothing in it can be selected.
+    Lines,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     Quit,
     Help,
-    /// Findings, and what the driver last did to devices.
-    Findings,
+    View(View),
     Freeze,
     FocusNext,
     FocusPrevious,
@@ -78,8 +80,9 @@ pub const NORMAL: &[Binding] = &[
     ),
     binding("s S", "sort", "sort by the next column / turn the order (< > choose the column)"),
     binding("t", "stage", "choose the stage shown in p50, p99 and max (T: back)"),
+    binding("1-9 0", "view", "open a view by its number: their names stand below the header"),
     binding("b", "batches", "show batches in place of recent faults, and back"),
-    binding("f", "findings", "show what was found to be wrong, and what the driver did to devices"),
+    binding("f", "findings", "what was found to be wrong (also 9), and back"),
     binding("Space", "freeze", "hold the screen still; events are still counted"),
     binding("Up Down", "", "select a row (also k j, PgUp PgDn, Home End)"),
     binding("Esc", "", "close what is open; go back to following the newest fault; clear the filter"),
@@ -92,7 +95,7 @@ pub const REPLAY: &[Binding] = &[
     binding("n N", "step", "go on to the next fault / to the end of the next batch, and hold there"),
     binding("Left Right", "seek", "10 s back or on"),
     binding("w", "worst", "go to the fault with the longest service, and decode it"),
-    binding("0 $", "", "to the beginning, to the end"),
+    binding("^ $", "", "to the beginning, to the end"),
 ];
 
 /// Beside the normal ones, when a flight recorder runs.
@@ -101,6 +104,16 @@ pub const RECORDER: &[Binding] =
 
 pub const FILTER: &[Binding] =
     &[binding("Enter", "keep", ""), binding("Tab", "complete", ""), binding("Esc", "clear", "")];
+
+pub const LINES: &[Binding] = &[
+    binding("q", "quit", ""),
+    binding("?", "help", ""),
+    binding("1-9 0", "view", ""),
+    binding("Esc", "overview", ""),
+    binding("Up Down", "scroll", ""),
+    binding("PgUp PgDn", "page", ""),
+    binding("Space", "freeze", ""),
+];
 
 pub const OVERLAY: &[Binding] = &[
     binding("Esc", "close", ""),
@@ -137,7 +150,7 @@ impl Askable {
             KeyCode::Left => Ask::Seek(-10),
             KeyCode::Right => Ask::Seek(10),
             KeyCode::Char('w') => Ask::Worst,
-            KeyCode::Char('0') => Ask::Start,
+            KeyCode::Char('^') => Ask::Start,
             KeyCode::Char('$') => Ask::End,
             _ => return None,
         };
@@ -151,6 +164,7 @@ pub fn bindings(mode: Mode, askable: Askable) -> impl Iterator<Item = &'static B
         Mode::Normal => (NORMAL, askable),
         Mode::Filter => (FILTER, Askable::default()),
         Mode::Overlay => (OVERLAY, askable),
+        Mode::Lines => (LINES, askable),
     };
     let (first, rest) = own.split_at(own.len().min(2));
     first.iter().chain(askable.bindings()).chain(rest)
@@ -184,6 +198,11 @@ pub fn command(key: KeyEvent, mode: Mode, askable: Askable) -> Option<Command> {
     if let Some(ask) = askable.ask(key.code) {
         return Some(Command::Ask(ask));
     }
+    if let KeyCode::Char(digit) = key.code
+        && let Some(view) = View::of_digit(digit)
+    {
+        return Some(Command::View(view));
+    }
     let moves = match key.code {
         KeyCode::Char('q') => Some(Command::Quit),
         KeyCode::Char('?') => Some(Command::Help),
@@ -200,7 +219,7 @@ pub fn command(key: KeyEvent, mode: Mode, askable: Askable) -> Option<Command> {
         return moves.or(match key.code {
             KeyCode::Enter => Some(Command::Back),
             KeyCode::Char(' ') => Some(Command::PageDown),
-            KeyCode::Char('f') => Some(Command::Findings),
+            KeyCode::Char('f') => Some(Command::View(View::Findings)),
             _ => None,
         });
     }
@@ -216,7 +235,7 @@ pub fn command(key: KeyEvent, mode: Mode, askable: Askable) -> Option<Command> {
         KeyCode::Char('t') => Some(Command::StageNext),
         KeyCode::Char('T') => Some(Command::StagePrevious),
         KeyCode::Char('b') => Some(Command::Batches),
-        KeyCode::Char('f') => Some(Command::Findings),
+        KeyCode::Char('f') => Some(Command::View(View::Findings)),
         _ => None,
     }
 }
@@ -241,7 +260,7 @@ mod tests {
     #[test]
     fn control_c_quits_everywhere() {
         let key = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
-        for mode in [Mode::Normal, Mode::Filter, Mode::Overlay] {
+        for mode in [Mode::Normal, Mode::Filter, Mode::Overlay, Mode::Lines] {
             assert_eq!(command(key, mode, Askable::default()), Some(Command::Quit));
         }
     }

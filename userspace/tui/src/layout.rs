@@ -2,6 +2,8 @@
 
 use ratatui::layout::Rect;
 
+use crate::views::Shape;
+
 /// Below this nothing is drawn but a line that says so.
 pub const MIN_WIDTH: u16 = 60;
 pub const MIN_HEIGHT: u16 = 15;
@@ -9,14 +11,25 @@ pub const MIN_HEIGHT: u16 = 15;
 const WIDE: u16 = 170;
 const LATENCY_WIDTH: u16 = 78;
 const HEADER_HEIGHT: u16 = 4;
+/// From here what is selected in a table stands beside it, with this share of the width.
+const BESIDE: u16 = 150;
+/// Least height that leaves room for latency below the processes.
+const TALL: u16 = 16;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where each part lies; empty when it has no room, or no place in the view.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Panels {
     pub header: Rect,
+    /// Names of the views.
+    pub tabs: Rect,
+    /// All between tabs and footer.
+    pub body: Rect,
     pub processes: Rect,
+    /// Of faults, or of batches.
     pub faults: Rect,
-    /// Empty when there is no room.
     pub latency: Rect,
+    /// What is selected in a table.
+    pub detail: Rect,
     pub footer: Rect,
 }
 
@@ -31,43 +44,66 @@ pub fn fits(width: u16, height: u16) -> bool {
     width >= MIN_WIDTH && height >= MIN_HEIGHT
 }
 
-pub fn screen(width: u16, height: u16) -> Screen {
+pub fn screen(width: u16, height: u16, shape: Shape) -> Screen {
     if !fits(width, height) {
         return Screen::TooSmall;
     }
-    let header = Rect::new(0, 0, width, HEADER_HEIGHT);
-    let footer = Rect::new(0, height - 1, width, 1);
-    let top = HEADER_HEIGHT;
-    let body = height - HEADER_HEIGHT - 1;
-    let panels = if width >= WIDE {
+    let top = HEADER_HEIGHT + 1;
+    let body = Rect::new(0, top, width, height - top - 1);
+    let frame = Panels {
+        header: Rect::new(0, 0, width, HEADER_HEIGHT),
+        tabs: Rect::new(0, HEADER_HEIGHT, width, 1),
+        body,
+        footer: Rect::new(0, height - 1, width, 1),
+        ..Panels::default()
+    };
+    Screen::Panels(match shape {
+        Shape::Overview => overview(frame),
+        Shape::Processes => {
+            let latency = if body.height < TALL { 0 } else { (body.height / 3).clamp(7, 14) };
+            let (processes, latency) = above(body, latency);
+            Panels { processes, latency, ..frame }
+        }
+        Shape::Table if width >= BESIDE => {
+            let beside = width / 2;
+            let faults = Rect { width: width - beside - 1, ..body };
+            Panels { faults, detail: Rect { x: faults.right() + 1, width: beside, ..body }, ..frame }
+        }
+        Shape::Table => Panels { faults: body, ..frame },
+        Shape::Latency => Panels { latency: body, ..frame },
+        Shape::Lines => frame,
+    })
+}
+
+/// What is above the last `below` rows, and these.
+fn above(area: Rect, below: u16) -> (Rect, Rect) {
+    let upper = Rect { height: area.height - below, ..area };
+    (upper, Rect { y: upper.bottom(), height: below, ..area })
+}
+
+/// Latency beside the processes where it is wide enough, else below the faults.
+fn overview(frame: Panels) -> Panels {
+    let Rect { y: top, width, height: body, .. } = frame.body;
+    if width >= WIDE {
         let upper = body * 2 / 5;
         let upper = upper.max(8.min(body / 2));
         let latency = (width * 9 / 20).clamp(LATENCY_WIDTH, 120);
         let left = width - latency - 1;
-        Panels {
-            header,
+        return Panels {
             processes: Rect::new(0, top, left, upper),
             latency: Rect::new(left + 1, top, latency, upper),
             faults: Rect::new(0, top + upper, width, body - upper),
-            footer,
-        }
-    } else {
-        let latency = match body {
-            0..16 => 0,
-            16..24 => 7,
-            _ => (body / 3).clamp(8, 14),
+            ..frame
         };
-        let processes = (body - latency) / 2;
-        let faults = body - latency - processes;
-        Panels {
-            header,
-            processes: Rect::new(0, top, width, processes),
-            faults: Rect::new(0, top + processes, width, faults),
-            latency: Rect::new(0, top + processes + faults, width, latency),
-            footer,
-        }
+    }
+    let latency = match body {
+        0..16 => 0,
+        16..24 => 7,
+        _ => (body / 3).clamp(8, 14),
     };
-    Screen::Panels(panels)
+    let (rest, latency) = above(frame.body, latency);
+    let (processes, faults) = above(rest, rest.height - rest.height / 2);
+    Panels { processes, faults, latency, ..frame }
 }
 
 /// Rows of a table panel below its title and its column names.
@@ -93,33 +129,40 @@ pub fn scroll(first: usize, selected: usize, rows: usize, total: usize) -> usize
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::views::View;
 
     #[test]
-    fn every_size_is_covered_without_overlap() {
-        for width in MIN_WIDTH..240 {
-            for height in MIN_HEIGHT..80 {
-                let Screen::Panels(p) = screen(width, height) else { panic!("{width}x{height}") };
-                let area = |r: Rect| u32::from(r.width) * u32::from(r.height);
-                let all = [p.header, p.processes, p.faults, p.latency, p.footer];
-                let gap = if width >= WIDE { u32::from(p.latency.height) } else { 0 };
-                let sum: u32 = all.iter().map(|r| area(*r)).sum();
-                assert_eq!(sum + gap, u32::from(width) * u32::from(height), "{width}x{height}");
-                for (i, a) in all.iter().enumerate() {
-                    assert!(a.right() <= width && a.bottom() <= height);
-                    for b in &all[i + 1..] {
-                        assert!(a.is_empty() || b.is_empty() || !a.intersects(*b), "{width}x{height}");
+    fn parts_lie_within_the_body_without_overlap() {
+        let area = |r: Rect| u32::from(r.width) * u32::from(r.height);
+        for view in View::ALL {
+            for (width, height) in (MIN_WIDTH..240).flat_map(|w| (MIN_HEIGHT..80).map(move |h| (w, h))) {
+                let Screen::Panels(p) = screen(width, height, view.shape()) else {
+                    panic!("{width}x{height}")
+                };
+                let frame = [p.header, p.tabs, p.body, p.footer];
+                assert_eq!(frame.iter().map(|r| area(*r)).sum::<u32>(), u32::from(width) * u32::from(height));
+                let parts = [p.processes, p.faults, p.latency, p.detail];
+                for (i, a) in parts.iter().enumerate().filter(|(_, part)| !part.is_empty()) {
+                    assert_eq!(p.body.intersection(*a), *a, "{view:?} {width}x{height}");
+                    for b in parts[i + 1..].iter().filter(|part| !part.is_empty()) {
+                        assert!(!a.intersects(*b), "{view:?} {width}x{height}");
                     }
                 }
-                assert!(table_rows(p.processes) >= 2 && table_rows(p.faults) >= 2, "{width}x{height}");
+                let used: u32 = parts.iter().map(|r| area(*r)).sum();
+                let gaps = u32::from(p.body.height);
+                assert!(used == 0 || used + gaps >= area(p.body), "{view:?} {width}x{height}: {used}");
+                for table in [p.processes, p.faults].into_iter().filter(|table| !table.is_empty()) {
+                    assert!(table_rows(table) >= 2, "{view:?} {width}x{height}");
+                }
             }
         }
     }
 
     #[test]
     fn too_small() {
-        assert_eq!(screen(59, 40), Screen::TooSmall);
-        assert_eq!(screen(200, 14), Screen::TooSmall);
-        assert_eq!(screen(0, 0), Screen::TooSmall);
+        assert_eq!(screen(59, 40, Shape::Overview), Screen::TooSmall);
+        assert_eq!(screen(200, 14, Shape::Lines), Screen::TooSmall);
+        assert_eq!(screen(0, 0, Shape::Table), Screen::TooSmall);
     }
 
     #[test]

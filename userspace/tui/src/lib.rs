@@ -14,9 +14,11 @@ pub mod rows;
 pub mod search;
 pub mod theme;
 pub mod view;
+pub mod views;
 pub mod words;
 
 pub use app::{Actions, App, Input};
 pub use faults::Entry;
 pub use replay::{Ask, Replay};
 pub use theme::Theme;
+pub use views::View;

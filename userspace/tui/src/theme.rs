@@ -138,6 +138,25 @@ impl Theme {
         }
     }
 
+    /// A cell of a map: the logarithm of `count` between 0 and `most` in five steps. One is never blank.
+    pub fn shade(&self, count: u64, most: u64) -> &'static str {
+        const UNICODE: [&str; 5] = [" ", "░", "▒", "▓", "█"];
+        const ASCII: [&str; 5] = [" ", ".", ":", "*", "#"];
+        let share = if most > 1 { (count.max(1) as f64).ln() / (most as f64).ln() } else { 1.0 };
+        let step = if count == 0 { 0 } else { 1 + (share * 3.0).round().clamp(0.0, 3.0) as usize };
+        match self.glyphs {
+            Glyphs::Unicode => UNICODE[step],
+            Glyphs::Ascii => ASCII[step],
+        }
+    }
+
+    /// A cell a point, the highest full; a point that is not 0 is never blank.
+    pub fn sparkline(&self, points: &[u64]) -> String {
+        let most = points.iter().copied().max().unwrap_or(0).max(1);
+        let eighths = |point: u64| point.saturating_mul(8).div_ceil(most) as usize;
+        points.iter().map(|&point| self.column_cell(eighths(point))).collect()
+    }
+
     /// A cell of a horizontal bar.
     pub fn row_cell(&self) -> &'static str {
         match self.glyphs {

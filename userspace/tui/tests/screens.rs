@@ -6,7 +6,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use dsascope_core::event::Event;
 use dsascope_core::filter::Sieve;
 use dsascope_tui::theme::{Colours, Glyphs};
-use dsascope_tui::{Actions, App, Ask, Input, Replay, Theme, view};
+use dsascope_tui::{Actions, App, Ask, Input, Replay, Theme, View, view};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use support::script;
@@ -91,7 +91,7 @@ fn keys_of_a_capture_ask_the_runner() {
         (KeyCode::Left, Ask::Seek(-10)),
         (KeyCode::Right, Ask::Seek(10)),
         (KeyCode::Char('w'), Ask::Worst),
-        (KeyCode::Char('0'), Ask::Start),
+        (KeyCode::Char('^'), Ask::Start),
         (KeyCode::Char('$'), Ask::End),
     ] {
         assert_eq!(key(&mut app, code).ask, Some(ask));
@@ -419,5 +419,29 @@ fn drawing_uses_sixteen_colours_at_most_and_none_when_told() {
         assert!(cells.iter().all(|cell| !matches!(cell.fg, Color::Rgb(..) | Color::Indexed(_))));
         let any = cells.iter().any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset);
         assert_eq!(any, coloured);
+    }
+}
+
+fn open(app: &mut App, view: View) {
+    press(app, [KeyCode::Char(view.digit())]);
+    assert_eq!(app.view(), view);
+}
+
+#[test]
+fn each_view() {
+    let scripts =
+        [("empty", script::empty()), ("lossy", script::lossy(5, 100)), ("failing", script::failing())];
+    for view in View::ALL.into_iter().skip(1) {
+        let name = view.name().to_lowercase().replace(' ', "_");
+        for size in SIZES {
+            let mut app = app(UNICODE, size, script::submitted());
+            open(&mut app, view);
+            insta::assert_snapshot!(format!("{name}_{}x{}", size.0, size.1), screen(&app, size));
+        }
+        for (what, events) in &scripts {
+            let mut app = app(UNICODE, SIZES[1], events.clone());
+            open(&mut app, view);
+            insta::assert_snapshot!(format!("{name}_{what}"), screen(&app, SIZES[1]));
+        }
     }
 }

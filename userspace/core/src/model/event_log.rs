@@ -159,6 +159,12 @@ impl Model {
         self.devices.values().filter(has_log).map(|device| self.event_log(device))
     }
 
+    /// Entries of the last `points` spans of `span_ns`, oldest first: a sparkline.
+    #[must_use]
+    pub fn event_log_history(&self, device: &Device, span_ns: u64, points: usize) -> Vec<u64> {
+        device.event_log.entries.history(self.now_ns, span_ns, points)
+    }
+
     /// What was seen of one device's event log, and the size it advises.
     #[must_use]
     pub fn event_log(&self, device: &Device) -> EventLogAdvice {

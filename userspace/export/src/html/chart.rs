@@ -6,7 +6,7 @@ use dsascope_core::quantity;
 use dsascope_core::stages::Stage;
 use maud::{Markup, html};
 
-use crate::report::{COLUMNS, Column, Map, ROWS_A_DECADE, row_ns};
+use dsascope_core::report::{COLUMNS, Column, Map, ROWS_A_DECADE, row_ns};
 
 /// Bars of a histogram in a decade.
 pub(super) const BARS_A_DECADE: u32 = 20;

@@ -18,11 +18,11 @@ use dsascope_core::json::{self, Body, SummaryLine};
 use dsascope_core::ledger::Balance;
 use dsascope_core::model::{Model, Process, Wq};
 use dsascope_core::quantity;
+use dsascope_core::report::{Map, Report, latency_ns};
 use dsascope_core::stages::Stage;
 use maud::{Markup, html};
 
 use crate::page::document;
-use crate::report::{Report, latency_ns};
 use crate::row::Time;
 use crate::{ExportError, Exporter, Output};
 use style::LOOK;
@@ -280,7 +280,7 @@ fn map(model: &Model, report: &Report, latency: &StageHistograms) -> Markup {
                 Some(svg) => {
                     figure { (svg) }
                     p.note {
-                        "What the driver added to each fault (" (crate::report::Map::STAGE.meaning()) "), by when it arrived; a column is "
+                        "What the driver added to each fault (" (Map::STAGE.meaning()) "), by when it arrived; a column is "
                         (quantity::duration(report.map().column_ns(), "µs")) ". Stronger: more faults, logarithmic, at most " (grouped(report.map().most().into()))
                         ". Marks below: copies that failed, and events that were lost."
                         @if latency.get(Stage::Driver).map_or(0, Latency::count) < model.counts().faults { " Faults whose copy was not observed are not in it." }

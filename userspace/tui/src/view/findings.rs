@@ -1,9 +1,9 @@
 //! What went wrong without anybody being told, and what the driver last did to devices.
 
-use dsascope_core::event::{DriverEvent, Happening};
 use dsascope_core::model::Model;
 use ratatui::text::{Line, Span};
 
+use super::devices::is_trouble;
 use super::help::wrap;
 use crate::format::moment;
 use crate::theme::Theme;
@@ -42,11 +42,4 @@ pub(super) fn lines(theme: &Theme, model: &Model, width: u16) -> Vec<Line<'stati
         text(&format!("{} {}", at(event.at_ns), words::driver(theme, event, None)), style);
     }
     lines
-}
-
-fn is_trouble(event: &DriverEvent) -> bool {
-    match &event.what {
-        Happening::Command(command) => !command.succeeded(),
-        Happening::Halt { .. } | Happening::Reset { .. } | Happening::Warning { .. } => true,
-    }
 }

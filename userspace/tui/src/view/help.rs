@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 use super::{batches, faults, processes};
 use crate::keymap::{Binding, NORMAL, RECORDER, REPLAY};
 use crate::theme::Theme;
+use crate::views::View;
 
 const HEADER: &[(&str, &str)] = &[
     (
@@ -68,7 +69,8 @@ const BATCH_COLUMNS: [&str; batches::COLUMNS.len()] = [
     "command name of the process",
 ];
 
-pub(super) fn lines(theme: &Theme, verdicts: &[Verdict], width: u16) -> Vec<Line<'static>> {
+/// First what the view is for that one is in.
+pub(super) fn lines(theme: &Theme, view: View, verdicts: &[Verdict], width: u16) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let mut section = |title: &'static str, rows: Vec<(String, &str)>| {
         if !lines.is_empty() {
@@ -92,9 +94,12 @@ pub(super) fn lines(theme: &Theme, verdicts: &[Verdict], width: u16) -> Vec<Line
     let rows = |bindings: &'static [Binding]| {
         bindings.iter().map(|binding| (binding.keys.to_owned(), binding.long)).collect()
     };
+    section("This view", vec![(view.name().into(), view.about())]);
     section("Keys", rows(NORMAL));
     section("Keys for a capture (--from)", rows(REPLAY));
     section("Keys for the flight recorder (--ring)", rows(RECORDER));
+    let views = View::ALL.map(|view| (format!("{} {}", view.digit(), view.name()), view.about()));
+    section("Views", views.into());
     section("Header", HEADER.iter().map(|(name, text)| ((*name).to_owned(), *text)).collect());
     section("Processes", named(&processes::COLUMNS, &PROCESS_COLUMNS));
     section("Recent faults", named(&faults::COLUMNS, &FAULT_COLUMNS));

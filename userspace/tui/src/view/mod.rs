@@ -1,19 +1,26 @@
 //! Drawing: each panel a file, each a function of the [`App`] that changes nothing.
 
+mod addresses;
 mod batch;
 mod batches;
 mod detail;
+mod devices;
+mod event_log;
 mod faults;
 mod findings;
 mod footer;
 mod header;
+mod heat;
 mod help;
 mod latency;
+mod probes;
 mod processes;
 mod table;
+mod tabs;
+mod text;
 
 use dsascope_core::event::Fault;
-use dsascope_core::model::{Batch, Model, Submissions};
+use dsascope_core::model::{Batch, Submissions};
 use dsascope_core::probe::Verdict;
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -22,55 +29,104 @@ use ratatui::widgets::Clear;
 
 use crate::app::{App, Overlay};
 use crate::format::fit;
-use crate::layout::{self, MIN_HEIGHT, MIN_WIDTH, Screen};
+use crate::layout::{self, MIN_HEIGHT, MIN_WIDTH, Panels, Screen};
 use crate::theme::Theme;
+use crate::views::{Shape, View};
 
 /// Draws the whole screen.
 pub fn draw(app: &App, frame: &mut Frame<'_>) {
     let area = frame.area();
-    let panels = match layout::screen(area.width, area.height) {
+    let panels = match layout::screen(area.width, area.height, app.view().shape()) {
         Screen::TooSmall => return too_small(app.theme(), frame),
         Screen::Panels(panels) => panels,
     };
     header::draw(app, frame, panels.header);
     footer::draw(app, frame, panels.footer);
-    let body = Rect::new(0, panels.header.bottom(), area.width, panels.footer.y - panels.header.bottom());
+    tabs::draw(app, frame, panels.tabs);
+    let body = panels.body;
     match app.overlay() {
         Some(Overlay::Help { scroll }) => {
-            overlay(
-                app.theme(),
-                frame,
-                body,
-                "help",
-                &help::lines(app.theme(), app.model().verdicts(), body.width),
-                *scroll,
-            );
+            let lines = help::lines(app.theme(), app.view(), app.model().verdicts(), body.width);
+            overlay(app.theme(), frame, body, "help", &lines, *scroll);
         }
         Some(Overlay::Detail { fault, scroll }) => {
-            let process = app.shown().process(fault.context.key());
-            let lines = detail::lines(app.theme(), fault, process, app.shown().submissions(), body.width);
-            overlay(app.theme(), frame, body, "fault", &lines, *scroll);
-        }
-        Some(Overlay::Findings { scroll }) => {
-            let lines = findings::lines(app.theme(), app.shown(), body.width);
-            overlay(app.theme(), frame, body, "findings", &lines, *scroll);
+            overlay(app.theme(), frame, body, "fault", &fault_lines(app, fault, body.width), *scroll);
         }
         Some(Overlay::Batch { batch, scroll }) => {
-            let started_ns = app.model().session().map_or(0, |session| session.started_ns);
-            let lines = batch::lines(app.theme(), batch, started_ns, body.width);
-            overlay(app.theme(), frame, body, "batch", &lines, *scroll);
+            overlay(app.theme(), frame, body, "batch", &batch_lines(app, batch, body.width), *scroll);
         }
-        None => {
-            processes::draw(app, frame, panels.processes);
+        None => draw_view(app, frame, &panels),
+    }
+}
+
+fn draw_view(app: &App, frame: &mut Frame<'_>, panels: &Panels) {
+    match app.view().shape() {
+        Shape::Lines => {
+            let lines = lines(app, panels.body.width);
+            overlay(app.theme(), frame, panels.body, &app.view().name().to_lowercase(), &lines, app.scroll());
+        }
+        Shape::Latency => {
+            let (upper, lower) = heat::split(panels.latency);
+            latency::draw(app, frame, upper);
+            heat::draw(app, frame, lower);
+        }
+        Shape::Overview | Shape::Processes | Shape::Table => {
+            if !panels.processes.is_empty() {
+                processes::draw(app, frame, panels.processes);
+            }
             match app.batches() {
+                _ if panels.faults.is_empty() => {}
                 Some(batches) => batches::draw(app, batches, frame, panels.faults),
                 None => faults::draw(app, frame, panels.faults),
             }
             if !panels.latency.is_empty() {
                 latency::draw(app, frame, panels.latency);
             }
+            if !panels.detail.is_empty() {
+                draw_selected(app, frame, panels.detail);
+            }
         }
     }
+}
+
+/// What the cursor of a table is on, beside the table.
+fn draw_selected(app: &App, frame: &mut Frame<'_>, area: Rect) {
+    let fault = || app.entries().get(app.fault_row()?);
+    let (title, lines) = match app.batches() {
+        Some(batches) => {
+            ("batch", batches.get(app.batch_row()).map(|batch| batch_lines(app, batch, area.width)))
+        }
+        None => ("fault", fault().map(|entry| fault_lines(app, &entry.fault, area.width))),
+    };
+    overlay(app.theme(), frame, area, title, &lines.unwrap_or_default(), 0);
+}
+
+fn fault_lines(app: &App, fault: &Fault, width: u16) -> Vec<Line<'static>> {
+    let process = app.shown().process(fault.context.key());
+    detail::lines(app.theme(), fault, process, app.shown().submissions(), width)
+}
+
+fn batch_lines(app: &App, batch: &Batch, width: u16) -> Vec<Line<'static>> {
+    let started_ns = app.model().session().map_or(0, |session| session.started_ns);
+    batch::lines(app.theme(), batch, started_ns, width)
+}
+
+/// The lines of a view that is made of them.
+fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
+    let (theme, model) = (app.theme(), app.shown());
+    match app.view() {
+        View::EventLog => event_log::lines(theme, model, width),
+        View::Addresses => addresses::lines(theme, model, width),
+        View::Devices => devices::lines(theme, model, width),
+        View::Findings => findings::lines(theme, model, width),
+        View::Probes => probes::lines(theme, model, width),
+        _ => Vec::new(),
+    }
+}
+
+/// How many those are.
+pub(crate) fn lines_height(app: &App, width: u16) -> usize {
+    lines(app, width).len()
 }
 
 fn too_small(theme: &Theme, frame: &mut Frame<'_>) {
@@ -116,18 +172,13 @@ fn cut(line: Line<'static>, room: usize) -> Line<'static> {
 }
 
 /// Lines of the help at this width.
-pub(crate) fn help_height(verdicts: &[Verdict], width: u16) -> usize {
-    help::lines(&Theme::PLAIN, verdicts, width).len()
+pub(crate) fn help_height(view: View, verdicts: &[Verdict], width: u16) -> usize {
+    help::lines(&Theme::PLAIN, view, verdicts, width).len()
 }
 
 /// Lines of a fault's detail at this width.
 pub(crate) fn detail_height(theme: &Theme, fault: &Fault, submissions: &Submissions, width: u16) -> usize {
     detail::lines(theme, fault, None, submissions, width).len()
-}
-
-/// Lines of the findings at this width.
-pub(crate) fn findings_height(theme: &Theme, model: &Model, width: u16) -> usize {
-    findings::lines(theme, model, width).len()
 }
 
 /// Lines of a batch's detail at this width.

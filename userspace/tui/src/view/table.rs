@@ -60,15 +60,12 @@ pub(super) fn widths(columns: &[Column], room: u16) -> Vec<u16> {
 }
 
 /// One row of cells, each with its style.
-pub(super) fn draw_row<S: AsRef<str>>(
-    frame: &mut Frame<'_>,
-    area: Rect,
+pub(super) fn line_of<S: AsRef<str>>(
     columns: &[Column],
     widths: &[u16],
     cells: &[(S, Style)],
-    row: Style,
-) {
-    let mut line = Line::default().style(row);
+) -> Line<'static> {
+    let mut line = Line::default();
     for ((column, width), (text, style)) in columns.iter().zip(widths).zip(cells) {
         if *width == 0 {
             continue;
@@ -81,6 +78,19 @@ pub(super) fn draw_row<S: AsRef<str>>(
         let text = if column.right { format!("{text:>width$}") } else { format!("{text:width$}") };
         line.push_span(Span::styled(text, *style));
     }
+    line
+}
+
+/// The same over the whole width of an area.
+pub(super) fn draw_row<S: AsRef<str>>(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    columns: &[Column],
+    widths: &[u16],
+    cells: &[(S, Style)],
+    row: Style,
+) {
+    let mut line = line_of(columns, widths, cells).style(row);
     let fill = usize::from(area.width).saturating_sub(line.width());
     line.push_span(Span::raw(" ".repeat(fill)));
     frame.render_widget(line, Rect { height: 1, ..area });

@@ -1,12 +1,11 @@
 //! What a report shows beside the model's own figures: the worst faults, and a map of time and latency.
 //!
-//! Bounded: [`WORST`] faults, and a grid that gets coarser as time goes on. Refuses: how it is drawn; pages are [`crate::html`]'s, text is
-//! the command line's.
+//! Bounded: [`WORST`] faults, and a grid that gets coarser as time goes on. Refuses: how it is drawn; pages, screens and text are others'.
 
 use std::sync::LazyLock;
 
-use dsascope_core::event::{CopyOutcome, Event, Fault, HoleKind};
-use dsascope_core::stages::Stage;
+use crate::event::{CopyOutcome, Event, Fault, HoleKind};
+use crate::stages::Stage;
 
 /// Faults shown one by one.
 pub const WORST: usize = 10;
