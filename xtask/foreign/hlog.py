@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogReader
 
-STAGES = ["interrupt", "queue", "prepare", "copy", "finish", "service", "driver"]
+STAGES = ["interrupt", "queue", "prepare", "copy", "finish", "service", "driver", "device", "notice", "total"]
 HIGHEST_NS = (1 << 36) - 1
 
 
@@ -49,11 +49,11 @@ def read_log(path):
 
 
 def read_rows(path):
-    """The same sums, made here of each fault."""
+    """The same sums, made here of each fault, and of each record that was seen later."""
     tags, first, last = defaultdict(new), math.inf, 0
     for line in open(path, encoding="utf-8"):
         row = json.loads(line)
-        if row["kind"] != "fault":
+        if row["kind"] not in ("fault", "seen"):
             continue
         first, last = min(first, row["at_ns"]), max(last, row["at_ns"])
         for stage in STAGES:

@@ -118,8 +118,8 @@ def main(trace, rows):
         (row["submitted_at_ns"], row["submit_operation"], row["submit_how"], row["submit_bytes"]) for row in submitted
     )
     found, _ = instants("seen")
-    expected = counted((row["seen_at_ns"], row["pid"], row["submit_tid"]) for row in faults if row["seen_at_ns"])
-    assert found >= expected, (found, expected)
+    expected = counted((row["seen_at_ns"], row["pid"], row["submit_tid"]) for row in rows if row["seen_at_ns"])
+    assert found == expected, (found - expected, expected - found)
 
     # A batch has the elements that its faults tell of.
     batches = [values for _, name, _, _, _, values in all_slices if name == "batch"]

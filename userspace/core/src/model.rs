@@ -22,8 +22,8 @@ pub mod submissions;
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::event::{
-    DriverEvent, Durations, Event, Fault, Hole, HoleKind, Interrupt, Key, Open, Release, Seen, SessionInfo,
-    Snapshot, WqId,
+    DriverEvent, Event, Fault, Hole, HoleKind, Interrupt, Key, Open, Release, Seen, SessionInfo, Snapshot,
+    WqId,
 };
 use crate::hist::{StageHistograms, Summary};
 use crate::ledger::{Balance, Ledger};
@@ -242,8 +242,7 @@ impl Model {
         self.advance(seen.at_ns);
         self.submissions.seen(seen);
         if let Some(context) = seen.context {
-            let durations =
-                Durations { notice: seen.notice_ns(), total: seen.total_ns(), ..Durations::default() };
+            let durations = seen.durations();
             self.interval.extremes.record(&durations);
             self.rows.later(context, &durations, self.now_ns);
         }

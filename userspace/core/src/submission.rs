@@ -20,6 +20,7 @@ pub use place::{Mapped, Memory, MemoryKind, NodePages, Permissions, Place};
 pub use stack::{Frame, Stack};
 
 use crate::name::{Comm, Context, DeviceId};
+use crate::stages::Durations;
 
 /// How a descriptor gets to its WQ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -127,6 +128,12 @@ impl Seen {
     #[must_use]
     pub fn notice_ns(&self) -> Option<u64> {
         self.at_ns.checked_sub(self.delivered_ns?.get())
+    }
+
+    /// The stages that end here.
+    #[must_use]
+    pub fn durations(&self) -> Durations {
+        Durations { notice: self.notice_ns(), total: self.total_ns(), ..Durations::default() }
     }
 }
 

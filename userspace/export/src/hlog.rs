@@ -12,10 +12,10 @@ use std::fmt::{self, Write as _};
 use std::io::{BufWriter, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
-use dsascope_core::event::{ByKind, Event, Fault, HoleKind, SessionInfo, WqId};
+use dsascope_core::event::{ByKind, Context, Event, HoleKind, SessionInfo, WqId};
 use dsascope_core::hist::{DIGITS, HIGHEST_NS};
 use dsascope_core::model::Model;
-use dsascope_core::stages::Stage;
+use dsascope_core::stages::{Durations, Stage};
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, IntervalLogWriterError, Tag};
@@ -25,7 +25,7 @@ use dsascope_common::wire::kind;
 use crate::{ExportError, Exporter, Output};
 
 const FORMAT: &str = "HdrHistogram log";
-/// WQs and processes with tags of their own in one interval: with seven stages each of 108 KiB, 48 MiB at the very worst.
+/// WQs and processes with tags of their own in one interval: with ten stages each of 108 KiB, 69 MiB at the very worst.
 pub const FILES: usize = 64;
 /// Length of an interval, unless another is asked for.
 pub const INTERVAL_NS: u64 = 1_000_000_000;
@@ -163,11 +163,11 @@ impl Hlog {
         Ok(())
     }
 
-    fn record(&mut self, model: &Model, fault: &Fault) {
-        let wq = fault.context.wq_id();
-        let process = model.process(fault.context.key());
-        let pid = fault.tgid.or_else(|| process?.tgid);
-        let mut owner = Owner { wq, who: Who::Process { pid, pasid: fault.context.pasid } };
+    fn record(&mut self, model: &Model, context: Context, tgid: Option<u32>, durations: &Durations) {
+        let wq = context.wq_id();
+        let process = model.process(context.key());
+        let pid = tgid.or_else(|| process?.tgid);
+        let mut owner = Owner { wq, who: Who::Process { pid, pasid: context.pasid } };
         if self.owners.len() >= FILES && !self.owners.contains_key(&owner) {
             owner.who = Who::Other;
         }
@@ -175,7 +175,6 @@ impl Hlog {
             let comm = process.and_then(|process| process.comm).map(|comm| comm.to_string());
             Distributions { comm: comm.unwrap_or_default(), stages: Default::default() }
         });
-        let durations = fault.durations();
         for stage in Stage::ALL {
             let Some(ns) = durations.get(stage) else { continue };
             self.clamped += u64::from(ns > HIGHEST_NS);
@@ -237,7 +236,13 @@ impl Exporter for Hlog {
     fn event(&mut self, model: &Model, event: &Event) -> Result<(), ExportError> {
         self.advance(model)?;
         match event {
-            Event::Fault(fault) => self.record(model, fault),
+            Event::Fault(fault) => self.record(model, fault.context, fault.tgid, &fault.durations()),
+            // What became known of a fault's record after it was told of.
+            Event::Seen(seen) => {
+                if let Some(context) = seen.context {
+                    self.record(model, context, Some(seen.tgid), &seen.durations());
+                }
+            }
             Event::Hole(hole) => *self.holes.entry(hole.what).or_default() += hole.count,
             _ => {}
         }

@@ -26,6 +26,8 @@ pub enum RowKind {
     Fault,
     /// `count` things that happened here and cannot be shown; `name` says what.
     Hole,
+    /// A program saw a record after its fault was told of: `notice_ns` and `total_ns` are known here, not in the row of the fault.
+    Seen,
     /// The functions of a user stack, in `name`, the submitting instruction's first, separated by `;`. It is that of `submit_stack` and
     /// `pid`, and comes after the first fault that has it.
     Stack,
@@ -46,6 +48,7 @@ impl RowKind {
         match self {
             Self::Fault => "fault",
             Self::Hole => "hole",
+            Self::Seen => "seen",
             Self::Stack => "stack",
             Self::Place => "place",
             Self::Lost => "lost",
@@ -125,7 +128,7 @@ macro_rules! table {
 }
 
 table! {
-    /// What the row is about: `fault`, `hole`, `stack`, `place`, `lost`, `ledger`, `end`.
+    /// What the row is about: `fault`, `hole`, `seen`, `stack`, `place`, `lost`, `ledger`, `end`.
     kind: RowKind,
     /// When the record was sent, after the end of the service.
     time: Option<Time>,

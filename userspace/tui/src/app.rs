@@ -407,6 +407,10 @@ impl App {
         self.stale = false;
         self.model.refresh();
         self.header = self.model.header();
+        // The others show no row; a thousand of them are not collected and sorted for nothing.
+        if matches!(self.view.shape(), Shape::Lines | Shape::Latency) {
+            return true;
+        }
         let model = self.frozen.as_deref().map_or(&self.model, |(model, _)| model);
         let fitting = self.filter.fitting(model);
         self.rows = rows::collect(model, self.stage).filter(|row| fitting.takes_row(row)).collect();

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use dsascope_common::hw::event_log::EntryHeader;
 use dsascope_common::wire::kind;
 use dsascope_core::decode::{operation, status};
-use dsascope_core::event::{ByKind, Context, CopyOutcome, Event, Fault, Hole, HoleKind, Key, Marks};
+use dsascope_core::event::{ByKind, Context, CopyOutcome, Event, Fault, Hole, HoleKind, Key, Marks, Seen};
 use dsascope_core::ledger::Balance;
 use dsascope_core::model::Model;
 use dsascope_core::submission::{Frame, Place, Stack};
@@ -51,11 +51,12 @@ impl Default for Rows {
 }
 
 impl Rows {
-    /// The row of an event that the model has taken in; only faults, holes, stacks and places have one.
+    /// The row of an event that the model has taken in; only those that are a [`RowKind`] have one.
     pub fn of<'a>(&'a mut self, model: &Model, event: &'a Event) -> Option<Row<'a>> {
         match event {
             Event::Fault(fault) => return Some(self.fault(model, fault)),
             Event::Hole(hole) => return Some(self.hole(hole)),
+            Event::Seen(seen) => return seen.context.map(|context| self.seen(model, seen, context)),
             Event::Stack(stack) => return Some(self.stack(stack)),
             Event::Place(place) => return Some(self.place(place)),
             Event::Session(session) => {
@@ -163,6 +164,24 @@ impl Rows {
         };
         let name = Some(Cow::from(hole.what.name().replace(' ', "_")));
         Row { kind: RowKind::Hole, name, cpu, count: Some(hole.count), ..self.at(hole.at_ns) }
+    }
+
+    fn seen(&mut self, model: &Model, seen: &Seen, context: Context) -> Row<'_> {
+        self.remember(model, context);
+        let (spans, ns) = (seen.durations(), |number: Option<NonZeroU64>| number.map(NonZeroU64::get));
+        Row {
+            kind: RowKind::Seen,
+            pid: Some(seen.tgid),
+            delivered_status: status(context.device.kind, seen.status).name,
+            delivered_status_code: Some(seen.status),
+            record_address: Some(Word(seen.record)),
+            submitted_at_ns: ns(seen.submitted_ns),
+            seen_at_ns: Some(seen.at_ns),
+            submit_tid: Some(seen.tid),
+            notice_ns: spans.notice,
+            total_ns: spans.total,
+            ..self.of_file(context, seen.at_ns)
+        }
     }
 
     fn stack(&self, stack: &Stack) -> Row<'_> {
