@@ -432,7 +432,7 @@ fn each_view() {
     let scripts =
         [("empty", script::empty()), ("lossy", script::lossy(5, 100)), ("failing", script::failing())];
     for view in View::ALL.into_iter().skip(1) {
-        let name = view.name().to_lowercase().replace(' ', "_");
+        let name = format!("view_{}", view.name()).to_lowercase().replace(' ', "_");
         for size in SIZES {
             let mut app = app(UNICODE, size, script::submitted());
             open(&mut app, view);
