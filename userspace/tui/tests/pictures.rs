@@ -28,6 +28,12 @@ fn app(events: Vec<Event>) -> App {
     app
 }
 
+fn press(app: &mut App, keys: &[KeyCode]) {
+    for code in keys {
+        let _ = app.update(Input::Key(KeyEvent::new(*code, KeyModifiers::NONE)));
+    }
+}
+
 fn style(cell: &Cell) -> String {
     assert_eq!(cell.bg, Color::Reset, "the theme sets no background");
     let mut words = Vec::new();
@@ -77,9 +83,27 @@ fn loss() {
 fn fault() {
     let mut app = app(script::busy(10));
     // To the recent faults, two down to the one that failed, and into it.
-    let keys = [KeyCode::Tab, KeyCode::Down, KeyCode::Down, KeyCode::Enter];
-    for code in keys {
-        let _ = app.update(Input::Key(KeyEvent::new(code, KeyModifiers::NONE)));
-    }
+    press(&mut app, &[KeyCode::Tab, KeyCode::Down, KeyCode::Down, KeyCode::Enter]);
+    insta::assert_snapshot!(draw(&app));
+}
+
+#[test]
+fn latency() {
+    let mut app = app(script::busy(60));
+    press(&mut app, &[KeyCode::Char('5')]);
+    insta::assert_snapshot!(draw(&app));
+}
+
+#[test]
+fn event_log() {
+    let mut app = app(script::trouble());
+    press(&mut app, &[KeyCode::Char('6')]);
+    insta::assert_snapshot!(draw(&app));
+}
+
+#[test]
+fn addresses() {
+    let mut app = app(script::submitted());
+    press(&mut app, &[KeyCode::Char('7')]);
     insta::assert_snapshot!(draw(&app));
 }
