@@ -5,7 +5,13 @@ use crate::findings::threshold::HOLD_NS;
 use crate::probe::{Hook, Verdict, VerdictState};
 use crate::testing::{context, fault};
 
+mod devices;
+mod memory;
+mod own;
+mod storm;
+
 const MS: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MS;
 
 fn open(context: Context, file: u32, files: u32) -> Event {
     Event::Open(Open {
