@@ -43,12 +43,14 @@ impl FindingKind {
             }
             Self::RecordsReadOnly => {
                 let pages = counted(count, "page", "pages");
-                format!("records on {pages} of {subject} could not be delivered: the memory is read-only")
+                format!(
+                    "records on {pages} could not be delivered, last of {subject}: the memory is read-only"
+                )
             }
             Self::RecordsUnmapped => {
                 let pages = counted(count, "page", "pages");
                 format!(
-                    "records on {pages} of {subject} could not be delivered: nothing is mapped there any more"
+                    "records on {pages} could not be delivered, last of {subject}: nothing is mapped there any more"
                 )
             }
             // Of so many faults, those on a page that had been there.

@@ -4,14 +4,15 @@
 //! the configuration or the books show is asked for when it is wanted ([`devices`], [`own`]).
 
 mod devices;
+mod memory;
 mod own;
 mod pages;
+mod ratio;
 mod storm;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use dsascope_common::hw::completion::{STATUS_MASK, status};
-use dsascope_common::hw::descriptor::flags;
+use dsascope_common::hw::completion::status;
 use dsascope_common::hw::event_log::{DSA_ENTRY_BYTES, IAX_ENTRY_BYTES};
 
 use super::recent::push_bounded;
@@ -20,17 +21,15 @@ use super::rows::Rows;
 use super::{Model, WINDOW_NS};
 use crate::decode::SoftwareError;
 use crate::driver::{DriverEvent, Happening, WqConfig};
-use crate::event::{Comm, CopyOutcome, DeviceKind, Fault, Interrupt, Place, Release};
+use crate::event::{Comm, CopyOutcome, DeviceKind, Fault, Interrupt, Key, Release};
 use crate::findings::{Amount, Confidence, Evidence, Finding, FindingKind, threshold};
 use crate::name::{Context, DeviceId};
 use crate::rate::{BUCKET_NS, Rate};
-use crate::submission::Memory;
 use pages::Pages;
 use storm::Storms;
 
 /// Evidence kept of each kind.
 const EVIDENCE: usize = 4;
-const PAGE_BYTES: u64 = 4096;
 /// `idxd_evl_fault` without its entry, on every kernel seen (idxd-facts section 2.1).
 const FAULT_OBJECT_BYTES: usize = 48;
 /// What the driver says when it has no memory for a work item, and of an error that it does not serve.
@@ -53,6 +52,8 @@ pub(super) struct Findings {
     tallies: BTreeMap<FindingKind, Tally>,
     pages: Pages,
     storms: Storms,
+    /// The last files of which many records fail.
+    failing: VecDeque<Key>,
     /// When rates are looked at again.
     pub(super) next_look_ns: u64,
     /// Nothing is known of rates before; later than the session's start where a capture begins late.
@@ -85,22 +86,6 @@ impl Process {
     }
 }
 
-/// The lower end of the 95 % interval (Wilson's) of a share of which `some` of `all` were seen.
-fn share_at_least(some: u64, all: u64) -> f64 {
-    const Z: f64 = 1.96;
-    let n = all as f64;
-    let share = some as f64 / n;
-    let middle = share + Z * Z / (2.0 * n);
-    let reach = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
-    (middle - reach) / (1.0 + Z * Z / n)
-}
-
-/// So many failures that one can be sure of their share.
-fn fails_often(row: &Process) -> bool {
-    let (failed, faults) = (row.counts.failed, row.counts.faults);
-    faults >= threshold::RATIO_FAULTS && share_at_least(failed, faults) > threshold::RATIO
-}
-
 impl Findings {
     fn note(&mut self, kind: FindingKind, count: u64, sum: u64, evidence: Evidence) {
         let tally = self.tallies.entry(kind).or_default();
@@ -116,19 +101,10 @@ impl Findings {
             return;
         }
         self.pages.add(fault);
-        self.record(fault, config);
-        if matches!(fault.copy, CopyOutcome::Short { .. }) && !row.fails_often && fails_often(row) {
-            row.fails_often = true;
-            let words = format!("{} of {} faults had failed by then", row.counts.failed, row.counts.faults);
-            self.note(FindingKind::FailureRatioHigh, 1, 0, of_file(fault.at_ns, &fault.context, words));
-        }
-        if let (Some(closed_ns), Some(started_ns)) = (row.closed_ns, fault.times.started_ns)
-            && started_ns.get() > closed_ns
-        {
-            let late_ms = (started_ns.get() - closed_ns) as f64 / 1e6;
-            let words = format!("served {late_ms:.1} ms after the close: {}", fault.copy.name());
-            self.note(FindingKind::ProcessGone, 1, 0, of_file(fault.at_ns, &fault.context, words));
-        }
+        self.record(fault);
+        self.block_on_fault(fault, config);
+        self.ratio(fault, row);
+        self.after_close(fault, row);
         if fault.error() == status::BATCH_EVL_ERR && fault.copy == CopyOutcome::NotCopied {
             let entry =
                 if fault.context.device.kind == DeviceKind::Iax { IAX_ENTRY_BYTES } else { DSA_ENTRY_BYTES };
@@ -140,65 +116,6 @@ impl Findings {
             let words = format!("a completion record for {:#x} was not copied", fault.entry.fault_addr());
             self.note(FindingKind::DeliveredToNoOne, 1, 0, of_file(fault.at_ns, &fault.context, words));
         }
-    }
-
-    /// What the record itself and its address show.
-    fn record(&mut self, fault: &Fault, config: Option<&WqConfig>) {
-        let address = fault.entry.fault_addr();
-        let bytes = fault.context.device.kind.record_bytes() as u64;
-        if address % PAGE_BYTES > PAGE_BYTES - bytes && fault.is_of_record() {
-            let words = format!("a record of {bytes} bytes at {address:#x}");
-            self.note(FindingKind::RecordsStraddle, 1, 0, of_file(fault.at_ns, &fault.context, words));
-        }
-        let record = fault.delivered_record().unwrap_or(&fault.logged);
-        if record[0] & STATUS_MASK == status::INVALID_FLAGS
-            && record[16] & flags::BLOCK_ON_FAULT as u8 != 0
-            && config.is_some_and(|config| config.prs_disable)
-        {
-            let words = "a descriptor that asks for block on fault was refused".into();
-            self.note(FindingKind::BlockOnFaultAlone, 1, 1, of_file(fault.at_ns, &fault.context, words));
-        }
-    }
-
-    /// What lies behind a page of records. Delivered ones may have been freed since, and so only failures count.
-    pub(super) fn place(&mut self, place: &Place, rows: &Rows) {
-        let kind = match &place.memory {
-            Memory::Unmapped => FindingKind::RecordsUnmapped,
-            Memory::Mapped(mapped) if !mapped.permissions.write => FindingKind::RecordsReadOnly,
-            Memory::Mapped(_) => return,
-        };
-        let Some(of) = self.pages.failed_on(place.page) else { return };
-        let is_its = |row: &&Process| {
-            let c = &row.context;
-            (c.device.id, c.wq, c.pasid) == (of.device, of.wq, of.pasid)
-                && row.tgid.is_none_or(|tgid| tgid == place.tgid)
-        };
-        let Some(row) = rows.iter().find(is_its) else { return };
-        let words = format!("{:#x} is {}", place.page, place.memory);
-        self.note(kind, 1, 0, of_file(place.at_ns, &row.context, words));
-        if let Some(tally) = self.tallies.get_mut(&kind) {
-            tally.subject = row.who();
-        }
-    }
-
-    /// The first fault of a file that nobody was seen to open: its PASID's last file may be closed.
-    pub(super) fn unknown(&mut self, fault: &Fault, rows: &Rows) {
-        let context = &fault.context;
-        let is_of_same =
-            |row: &&Process| row.context.wq_id() == context.wq_id() && row.context.pasid == context.pasid;
-        let closed = rows
-            .iter()
-            .filter(is_of_same)
-            .filter_map(|row| Some((row.closed_ns?, row)))
-            .max_by_key(|(ns, _)| *ns);
-        let Some((closed_ns, row)) = closed.filter(|(ns, _)| *ns < fault.at_ns) else { return };
-        let late_ms = (fault.at_ns - closed_ns) as f64 / 1e6;
-        let words = format!(
-            "PASID {} was of {}, which closed the WQ {late_ms:.1} ms before",
-            context.pasid,
-            row.who()
-        );
-        self.note(FindingKind::ProcessGone, 1, 0, of_file(fault.at_ns, context, words));
     }
 
     /// Rates, once in a bucket. `whole`: that of all files.
@@ -292,15 +209,6 @@ impl Model {
     /// Looks at rates when it is time to.
     pub(super) fn look(&mut self) {
         self.findings.look(&self.rows, &self.faults, self.now_ns);
-    }
-
-    /// The file with most failures of those that fail often, as it is now.
-    fn name_worst(&self, tally: &mut Tally) {
-        let often = self.rows.iter().filter(|row| row.fails_often);
-        if let Some(worst) = often.max_by_key(|row| row.counts.failed) {
-            tally.subject = worst.who();
-            (tally.amount.sum, tally.amount.most) = (worst.counts.failed, worst.counts.faults);
-        }
     }
 
     /// Taken from the batches as they are now: an element that arrives late may take one back.

@@ -1,8 +1,12 @@
 //! What the configuration of devices and WQs shows, with what was seen of them.
 
-use super::{EVIDENCE, Tally, at, of_file};
-use crate::event::{DeviceInfo, WqId, WqInfo};
-use crate::findings::Evidence;
+use dsascope_common::hw::completion::{STATUS_MASK, status};
+use dsascope_common::hw::descriptor::flags;
+
+use super::{EVIDENCE, Findings, Tally, at, of_file};
+use crate::driver::WqConfig;
+use crate::event::{DeviceInfo, Fault, WqId, WqInfo};
+use crate::findings::{Evidence, FindingKind};
 use crate::model::Model;
 use crate::model::row::{Device, Wq};
 
@@ -27,6 +31,20 @@ fn is_enabled_for_users(wq: &WqInfo) -> bool {
 fn shares_engines(device: &DeviceInfo, wq: &WqInfo) -> bool {
     let is_other = |other: &&WqInfo| other.wq != wq.wq && other.state == "enabled" && other.group == wq.group;
     wq.prs_disable != Some(true) && wq.group.is_some() && device.wqs.iter().any(|other| is_other(&other))
+}
+
+impl Findings {
+    /// A descriptor that was refused for asking. `config`: of its WQ.
+    pub(super) fn block_on_fault(&mut self, fault: &Fault, config: Option<&WqConfig>) {
+        let record = fault.delivered_record().unwrap_or(&fault.logged);
+        if record[0] & STATUS_MASK == status::INVALID_FLAGS
+            && record[16] & flags::BLOCK_ON_FAULT as u8 != 0
+            && config.is_some_and(|config| config.prs_disable)
+        {
+            let words = "a descriptor that asks for block on fault was refused".into();
+            self.note(FindingKind::BlockOnFaultAlone, 1, 1, of_file(fault.at_ns, &fault.context, words));
+        }
+    }
 }
 
 impl Model {

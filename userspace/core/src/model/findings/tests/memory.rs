@@ -1,7 +1,8 @@
 //! Records in memory where no fault can be resolved, or that nobody owns any more.
 
 use super::*;
-use crate::submission::{Mapped, MemoryKind, Permissions};
+use crate::event::Place;
+use crate::submission::{Mapped, Memory, MemoryKind, Permissions};
 
 const RECORD: u64 = 0x7f00_1000;
 
@@ -39,7 +40,9 @@ fn read_only_and_unmapped_memory_keeps_records_from_being_delivered() {
 
     let finding = model(&[&begin[..], &[place(4242, mapped("r--p"))]].concat()).findings().swap_remove(0);
     assert!(
-        finding.sentence.starts_with("records on 1 page of redis (4242) on wq0.0"),
+        finding
+            .sentence
+            .starts_with("records on 1 page could not be delivered, last of redis (4242) on wq0.0"),
         "{}",
         finding.sentence
     );
@@ -65,6 +68,7 @@ fn a_record_that_reaches_into_the_next_page_straddles() {
     assert_eq!(found(&[at(DeviceKind::Iax, RECORD + 0xfe0)]), [(FindingKind::RecordsStraddle, 1)]);
     assert_eq!(found(&[at(DeviceKind::Iax, RECORD + 0xfc0)]), [], "its last byte is the page's");
     assert_eq!(found(&[at(DeviceKind::Dsa, RECORD + 0xfe0)]), []);
+    assert_eq!(found(&[at(DeviceKind::Unknown, RECORD + 0xfe0)]), [], "it may be a DSA");
     assert_eq!(found(&[at(DeviceKind::Dsa, RECORD + 0xfe1)]), [(FindingKind::RecordsStraddle, 1)]);
 }
 
