@@ -50,6 +50,14 @@ impl Change {
     }
 }
 
+/// The beginning of the first bucket of this window that has as many as a storm that is not over.
+fn began_ns(rate: &Rate, now_ns: u64) -> u64 {
+    const IN_WINDOW: usize = (WINDOW_NS / BUCKET_NS) as usize;
+    let many = |&count: &u64| count * 1_000_000_000 / BUCKET_NS >= threshold::STORM_PER_S / 2;
+    let first = rate.history(now_ns, BUCKET_NS, IN_WINDOW).iter().position(many).unwrap_or(0);
+    (now_ns / BUCKET_NS * BUCKET_NS).saturating_sub((IN_WINDOW - first) as u64 * BUCKET_NS)
+}
+
 /// One storm of one file.
 #[derive(Clone, Debug)]
 struct Episode {
@@ -159,7 +167,7 @@ impl Storms {
             context: row.context,
             tgid: row.tgid,
             comm: row.comm,
-            began_ns: now_ns.saturating_sub(WINDOW_NS),
+            began_ns: began_ns(&row.rate, now_ns),
             before_per_s: change.before_per_s,
             most_per_s: change.per_s,
             confidence,
@@ -188,9 +196,7 @@ impl Storms {
     /// Storms on pages that were there before.
     pub(super) fn given_back(&self) -> Tally {
         let words = |pages: &PageSet| {
-            let hottest =
-                pages.hottest.map_or_else(String::new, |(page, most)| format!(", {most} on {page:#x}"));
-            format!("{} of {} faults on pages that had been brought in{hottest}", pages.again, pages.faults)
+            format!("{} of {} faults on pages that had been brought in", pages.again, pages.faults)
         };
         self.of_pages(self.given_back, |episode| episode.given_back.as_ref(), |pages| pages.again, words)
     }

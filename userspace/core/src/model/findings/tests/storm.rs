@@ -43,7 +43,10 @@ fn a_rate_that_becomes_five_times_what_it_was_is_a_storm() {
     assert_eq!(finding.document, "docs/findings.md#storm");
     let words = &finding.evidence[0].words;
     assert!(words.ends_with("; the last 512 on 4 pages, most (128) on 0x7f0000003000"), "{words}");
-    assert_eq!(finding.evidence[0].place(), "wq0.0 PASID 1");
+    assert_eq!(
+        (finding.evidence[0].place().as_str(), finding.evidence[0].at_ns),
+        ("wq0.0 PASID 1", 9 * SECOND)
+    );
 
     assert_eq!(found(&grown(200, 990)), [], "less than five times");
     assert_eq!(found(&grown(10, STORM_PER_S - 10)), [], "too few for a storm");
