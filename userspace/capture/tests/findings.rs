@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::path::Path;
 
 use dsascope_capture::Capture;
-use dsascope_core::findings::{Confidence, Finding, FindingKind};
+use dsascope_core::findings::{Confidence, Evidence, Finding, FindingKind};
 use dsascope_core::model::Model;
 
 fn findings(name: &str) -> Vec<Finding> {
@@ -37,7 +37,7 @@ fn the_storm_is_the_importers() {
         assert!(finding.sentence.contains("leaky-importer ("), "{}", finding.sentence);
         assert!(finding.sentence.contains(" on wq0.2"), "{}", finding.sentence);
         assert_eq!(finding.count, 1, "{}", finding.sentence);
-        let places: Vec<_> = finding.evidence.iter().map(|evidence| evidence.place()).collect();
+        let places: Vec<_> = finding.evidence.iter().map(Evidence::place).collect();
         assert_eq!(places, ["wq0.2 PASID 4"]);
     }
     assert_eq!(found[0].confidence, Confidence::Certain);

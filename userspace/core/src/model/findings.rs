@@ -120,7 +120,7 @@ impl Findings {
 
     /// Rates, once in a bucket. `whole`: that of all files.
     pub(super) fn look(&mut self, rows: &Rows, whole: &Rate, now_ns: u64) {
-        self.next_look_ns = (now_ns / BUCKET_NS + 1) * BUCKET_NS;
+        self.next_look_ns = (now_ns / BUCKET_NS + 1).saturating_mul(BUCKET_NS);
         let per_s = whole.per_second(now_ns, WINDOW_NS, self.since_ns).unwrap_or(0.0);
         if !self.storms.is_calm() || per_s >= threshold::STORM_PER_S as f64 / 2.0 {
             self.storms.look(rows.iter(), &self.pages, (now_ns, self.since_ns));

@@ -30,13 +30,8 @@ impl Findings {
             Memory::Mapped(mapped) if !mapped.permissions.write => FindingKind::RecordsReadOnly,
             Memory::Mapped(_) => return,
         };
-        let Some(of) = self.pages.failed_on(place.page) else { return };
-        let is_its = |row: &&Process| {
-            let c = &row.context;
-            (c.device.id, c.wq, c.pasid) == (of.device, of.wq, of.pasid)
-                && row.tgid.is_none_or(|tgid| tgid == place.tgid)
-        };
-        let Some(row) = rows.iter().find(is_its) else { return };
+        let mut its = rows.iter().filter(|row| row.tgid == Some(place.tgid));
+        let Some(row) = its.find(|row| self.pages.failed_on(row.key(), place.page)) else { return };
         let words = format!("{:#x} is {}", place.page, place.memory);
         self.note(kind, 1, 0, of_file(place.at_ns, &row.context, words));
         if let Some(tally) = self.tallies.get_mut(&kind) {

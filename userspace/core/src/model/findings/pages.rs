@@ -31,6 +31,10 @@ impl Slot {
     const fn page(&self) -> u64 {
         self.page & !(PAGE_BYTES - 1)
     }
+
+    const fn is_of(&self, key: Key) -> bool {
+        self.device == key.device && self.wq == key.wq && self.pasid == key.pasid
+    }
 }
 
 /// See the module.
@@ -52,17 +56,13 @@ pub(super) struct PageSet {
     pub again: u64,
 }
 
-/// The file of a fault on a page that was not delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FailedOn {
-    pub device: u16,
-    pub wq: u16,
-    pub pasid: u32,
-}
-
 impl Pages {
     #[inline]
     pub(super) fn add(&mut self, fault: &Fault) {
+        // An entry that could not be read has no address.
+        if fault.entry.fault_addr() == 0 {
+            return;
+        }
         let flag = match fault.copy {
             CopyOutcome::Delivered { .. } => DELIVERED,
             CopyOutcome::Short { .. } => FAILED,
@@ -94,12 +94,12 @@ impl Pages {
         let mut set = PageSet::default();
         // By page: faults, and when one of them had been delivered.
         let mut pages: HashMap<u64, (u64, Option<u64>), foldhash::fast::RandomState> = HashMap::default();
-        let of_file = |slot: &&Slot| (slot.device, slot.wq, slot.pasid) == (key.device, key.wq, key.pasid);
-        for slot in self.iter().filter(of_file) {
+        for slot in self.iter().filter(|slot| slot.is_of(key)) {
             let (faults, brought_in_ns) = pages.entry(slot.page()).or_default();
             set.faults += 1;
             *faults += 1;
-            let late = brought_in_ns.is_some_and(|ns| slot.from_ns >= ns + threshold::GIVEN_BACK_NS);
+            let late =
+                brought_in_ns.is_some_and(|ns| slot.from_ns >= ns.saturating_add(threshold::GIVEN_BACK_NS));
             set.again += u64::from(late);
             if slot.page & DELIVERED != 0 {
                 *brought_in_ns = Some(slot.to_ns);
@@ -111,10 +111,9 @@ impl Pages {
         set
     }
 
-    /// The last fault on a page that was not delivered.
-    pub(super) fn failed_on(&self, page: u64) -> Option<FailedOn> {
-        let slot = self.iter().rev().find(|slot| slot.page() == page)?;
-        let of = FailedOn { device: slot.device, wq: slot.wq, pasid: slot.pasid };
-        (slot.page & FAILED != 0).then_some(of)
+    /// Whether the last fault of the file on this page was not delivered.
+    pub(super) fn failed_on(&self, key: Key, page: u64) -> bool {
+        let last = self.iter().rev().find(|slot| slot.page() == page && slot.is_of(key));
+        last.is_some_and(|slot| slot.page & FAILED != 0)
     }
 }

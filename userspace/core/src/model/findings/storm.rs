@@ -30,7 +30,7 @@ impl Change {
         let windows = (now_ns / BUCKET_NS).checked_sub(since_ns.div_ceil(BUCKET_NS))? * BUCKET_NS / WINDOW_NS;
         let windows = usize::try_from(windows).unwrap_or(WINDOWS).min(WINDOWS);
         let mut history = rate.history(now_ns, WINDOW_NS, windows);
-        let per_s = |count: u64| count * 1_000_000_000 / WINDOW_NS;
+        let per_s = |count: u64| count.saturating_mul(1_000_000_000) / WINDOW_NS;
         let now = per_s(history.pop()?);
         history.sort_unstable();
         Some(Self { per_s: now, before_per_s: history.get(history.len() / 2).map(|&count| per_s(count)) })
@@ -129,7 +129,7 @@ impl Storms {
     ) {
         for row in rows {
             let key = row.key();
-            let is_quiet = row.last_fault_ns.is_none_or(|ns| ns + WINDOW_NS < now_ns);
+            let is_quiet = row.last_fault_ns.is_none_or(|ns| ns.saturating_add(WINDOW_NS) < now_ns);
             let at = self.episodes.iter().position(|episode| !episode.over && episode.context.key() == key);
             if is_quiet && at.is_none() {
                 continue;

@@ -37,6 +37,12 @@ fn read_only_and_unmapped_memory_keeps_records_from_being_delivered() {
     assert_eq!(with(place(4242, Memory::Unmapped)), [(FindingKind::RecordsUnmapped, 1)]);
     assert_eq!(with(place(4242, mapped("rw-p"))), [], "the copy failed for another reason");
     assert_eq!(with(place(7, Memory::Unmapped)), [], "of another process");
+    // Another process has the same address, and its record was delivered later.
+    let mut other = fault(context(0, 1, 2), 8 * MS);
+    other.tgid = Some(7);
+    let both = |tgid| found(&[&begin[..], &[Event::Fault(other), place(tgid, Memory::Unmapped)]].concat());
+    assert_eq!(both(4242), [(FindingKind::RecordsUnmapped, 1)]);
+    assert_eq!(both(7), []);
 
     let finding = model(&[&begin[..], &[place(4242, mapped("r--p"))]].concat()).findings().swap_remove(0);
     assert!(

@@ -102,6 +102,19 @@ fn pages_that_were_there_are_given_back() {
 }
 
 #[test]
+fn entries_that_could_not_be_read_have_no_page() {
+    let mut events = [begin(), storm(6, 4, 1_000)].concat();
+    for event in &mut events {
+        if let Event::Fault(fault) = event {
+            fault.entry = Default::default();
+        }
+    }
+    let finding = model(&events).findings().swap_remove(0);
+    let words = &finding.evidence[0].words;
+    assert!(words.ends_with("up to 1000 faults a second, 0 before"), "{words}");
+}
+
+#[test]
 fn what_was_never_delivered_was_not_given_back() {
     let mut events = [begin(), faults(context(0, 0, 1), 6, 4, 1_000, |n| n % 32)].concat();
     for event in &mut events {
@@ -159,4 +172,12 @@ fn a_share_of_failures_must_be_sure() {
     let finding = model(&mixed(40, 100)).findings().swap_remove(0);
     assert_eq!(finding.sentence, "40 of 100 records of redis (4242) on wq0.0 were not delivered (40.0 %)");
     assert_eq!(finding.evidence.len(), 1);
+}
+
+/// Times come from captures, and those from anybody.
+#[test]
+fn the_end_of_time_is_a_time() {
+    let last = |ns| Event::Tick { now_ns: u64::MAX - ns };
+    let events = [begin(), vec![last(3 * SECOND), Event::Fault(fault(context(0, 0, 1), u64::MAX)), last(0)]];
+    assert_eq!(found(&events.concat()), []);
 }
