@@ -351,6 +351,7 @@ pub(crate) fn findings(model: &Model) -> String {
             let _ = writeln!(out, "      last at {at} on {}: {}", last.place(), last.words);
         }
         let _ = writeln!(out, "      to do: {}", finding.advice);
+        let _ = writeln!(out, "      {}; see {}", finding.confidence.word(), finding.document);
     }
     out
 }

@@ -44,6 +44,7 @@ fn what_the_driver_does_has_a_line_each() {
     let shown: Vec<_> = stdout.lines().filter(|line| line.contains(" -- ")).collect();
     insta::assert_snapshot!(shown.join("\n"));
     assert!(stdout.contains("FOUND service allocation failed: 1 entry was dropped"), "{stdout}");
+    assert!(stdout.contains("certain; see docs/findings.md#service-allocation-failed\n"), "{stdout}");
     let of_another_device = run(&["trace", "--wq", "wq1.0", "--events", path(&events)]);
     assert!(!text(&of_another_device.stdout).contains(" -- "));
 }
@@ -203,4 +204,16 @@ fn a_reader_that_goes_away_ends_the_run_quietly() {
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(output.stderr.is_empty());
+}
+
+#[test]
+fn a_storm_is_found_and_calm_is_not() {
+    let stat = |name: &str| {
+        let sample = format!("{}/../../samples/{name}.dsc", env!("CARGO_MANIFEST_DIR"));
+        text(&run(&["stat", "--from", &sample]).stdout)
+    };
+    let storm = stat("storm");
+    assert!(storm.contains("FOUND storm: leaky-importer (148) on wq0.2 had up to "), "{storm}");
+    let calm = stat("calm");
+    assert!(calm.contains("checksummer") && !calm.contains("FOUND"), "{calm}");
 }

@@ -262,7 +262,7 @@ fn a_capture_is_played_stepped_and_sought() {
     live.wait("the end", |contents| contents.contains("4.12K faults") || contents.contains("total 4"));
     live.wait_for("4120");
     // Back to the beginning, held, and a fault at a time.
-    live.press("p0");
+    live.press("p^");
     live.wait_for("PAUSED");
     live.wait("nothing counted", |contents| contents.contains("total 0 faults"));
     live.press("n");
@@ -309,7 +309,7 @@ fn a_capture_is_played_at_its_own_speed() {
     // 7 s of a capture in a fifth of that; the last faults come at 5 s.
     let took = begin.elapsed();
     assert!((Duration::from_millis(900)..Duration::from_secs(10)).contains(&took), "{took:?}");
-    live.press("0p");
+    live.press("^p");
     live.wait_for("PAUSED");
     live.press("N");
     live.wait_for("total ");

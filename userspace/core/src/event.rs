@@ -128,6 +128,13 @@ impl Fault {
         self.entry.error() & completion::STATUS_MASK
     }
 
+    /// The entry's fault address is that of a completion record.
+    #[must_use]
+    pub const fn is_of_record(&self) -> bool {
+        use completion::status::{BATCH_EVL_ERR, CRA_XLAT, DRAIN_EVL};
+        matches!(self.error(), CRA_XLAT | DRAIN_EVL | BATCH_EVL_ERR)
+    }
+
     /// Header of the entry; `None` when it could not be read: its bytes are zero then, and no entry is.
     #[must_use]
     pub fn entry_seen(&self) -> Option<&EntryHeader> {

@@ -160,7 +160,10 @@ impl Model {
             }
             Event::Seen(seen) => self.seen(seen),
             Event::Stack(stack) => self.submissions.stack(stack),
-            Event::Place(place) => self.submissions.place(place),
+            Event::Place(place) => {
+                self.submissions.place(place);
+                self.findings.place(place, &self.rows);
+            }
             Event::Hole(hole) => self.hole(hole),
             Event::Snapshot(snapshot) => self.take_snapshot(snapshot),
             Event::Tick { now_ns } => self.pass(*now_ns),
@@ -184,6 +187,10 @@ impl Model {
         if self.since_ns.is_none() {
             self.since_ns = Some(at_ns);
             self.interval.since_ns = at_ns;
+            self.findings.since_ns = at_ns;
+        }
+        if self.now_ns >= self.findings.next_look_ns {
+            self.look();
         }
     }
 
@@ -229,8 +236,15 @@ impl Model {
             wq.failure_rate.add(fault.at_ns, 1);
         }
         self.interval.extremes.record(&durations);
-        if let Some(row) = self.rows.fault(fault, &durations, self.now_ns) {
-            self.findings.fault(fault, row);
+        let is_first = match self.rows.fault(fault, &durations, self.now_ns) {
+            Some(row) => {
+                self.findings.fault(fault, row, wq.config.as_ref());
+                row.context.opened_ns.is_none() && row.counts.faults == 1 && row.files.is_none()
+            }
+            None => false,
+        };
+        if is_first {
+            self.findings.unknown(fault, &self.rows);
         }
         self.submissions.fault(fault.origin.is_some());
         push_bounded(&mut self.recent, *fault, self.limits.recent_faults);
@@ -299,6 +313,9 @@ impl Model {
         self.advance(hole.at_ns);
         if hole.what != HoleKind::ResponseMissing {
             self.batches.lost();
+        }
+        if hole.what == HoleKind::CaptureBegins {
+            self.findings.since_ns = self.findings.since_ns.max(hole.at_ns);
         }
         let holes = self.holes.entry(hole.what).or_default();
         *holes = holes.saturating_add(hole.count);

@@ -238,7 +238,7 @@ fn findings() {
         press(&mut app, [KeyCode::Char('f')]);
         insta::assert_snapshot!(format!("findings_{}x{}", size.0, size.1), screen(&app, size));
     }
-    let mut app = app(UNICODE, (80, 24), script::busy(2));
+    let mut app = app(UNICODE, (80, 24), script::busy(10));
     press(&mut app, [KeyCode::Char('f')]);
     assert!(screen(&app, (80, 24)).contains("nothing found"));
     press(&mut app, [KeyCode::Char('f')]);

@@ -1,18 +1,32 @@
 //! Findings, counted from the events: the last few of each kind are kept as evidence.
+//!
+//! What a single event shows is noted when it comes; what only a rate shows is looked for once in a bucket of the rates ([`storm`]); what
+//! the configuration or the books show is asked for when it is wanted ([`devices`], [`own`]).
+
+mod devices;
+mod memory;
+mod own;
+mod pages;
+mod ratio;
+mod storm;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use dsascope_common::hw::completion::status;
 use dsascope_common::hw::event_log::{DSA_ENTRY_BYTES, IAX_ENTRY_BYTES};
 
-use super::Model;
 use super::recent::push_bounded;
 use super::row::{Delivery, Process};
+use super::rows::Rows;
+use super::{Model, WINDOW_NS};
 use crate::decode::SoftwareError;
-use crate::driver::{DriverEvent, Happening};
-use crate::event::{CopyOutcome, DeviceKind, Fault, Interrupt, Release};
-use crate::findings::{Amount, Evidence, Finding, FindingKind, HOLD_NS};
+use crate::driver::{DriverEvent, Happening, WqConfig};
+use crate::event::{Comm, CopyOutcome, DeviceKind, Fault, Interrupt, Key, Release};
+use crate::findings::{Amount, Confidence, Evidence, Finding, FindingKind, threshold};
 use crate::name::{Context, DeviceId};
+use crate::rate::{BUCKET_NS, Rate};
+use pages::Pages;
+use storm::Storms;
 
 /// Evidence kept of each kind.
 const EVIDENCE: usize = 4;
@@ -26,21 +40,50 @@ const ERROR: &str = "Device error ";
 struct Tally {
     amount: Amount,
     evidence: VecDeque<Evidence>,
+    /// Whom the sentence names.
+    subject: String,
+    /// Where it is less than the kind's.
+    confidence: Option<Confidence>,
 }
 
 /// Findings so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Findings {
     tallies: BTreeMap<FindingKind, Tally>,
+    pages: Pages,
+    storms: Storms,
+    /// The last files of which many records fail.
+    failing: VecDeque<Key>,
+    /// When rates are looked at again.
+    pub(super) next_look_ns: u64,
+    /// Nothing is known of rates before; later than the session's start where a capture begins late.
+    pub(super) since_ns: u64,
 }
 
 /// Where and when.
 fn at(at_ns: u64, device: DeviceId, words: String) -> Evidence {
-    Evidence { at_ns, device, wq: None, pasid: None, words }
+    Evidence { at_ns, device: Some(device), wq: None, pasid: None, words }
 }
 
 fn of_file(at_ns: u64, context: &Context, words: String) -> Evidence {
     Evidence { wq: Some(context.wq), pasid: Some(context.pasid), ..at(at_ns, context.device, words) }
+}
+
+/// `leaky-importer (148) on wq0.2`.
+fn who(context: &Context, tgid: Option<u32>, comm: Option<Comm>) -> String {
+    let wq = context.wq_id();
+    match (comm, tgid) {
+        (Some(comm), Some(tgid)) => format!("{comm} ({tgid}) on {wq}"),
+        (_, Some(tgid)) => format!("process {tgid} on {wq}"),
+        (Some(comm), None) => format!("{comm} on {wq}"),
+        (None, None) => format!("PASID {} on {wq}", context.pasid),
+    }
+}
+
+impl Process {
+    fn who(&self) -> String {
+        who(&self.context, self.tgid, self.comm)
+    }
 }
 
 impl Findings {
@@ -52,11 +95,16 @@ impl Findings {
         push_bounded(&mut tally.evidence, evidence, EVIDENCE);
     }
 
-    /// `row`: that of the fault's file.
-    pub(super) fn fault(&mut self, fault: &Fault, row: &Process) {
+    /// `row`: that of the fault's file. `config`: of its WQ.
+    pub(super) fn fault(&mut self, fault: &Fault, row: &mut Process, config: Option<&WqConfig>) {
         if fault.marks.end_missing {
             return;
         }
+        self.pages.add(fault);
+        self.record(fault);
+        self.block_on_fault(fault, config);
+        self.ratio(fault, row);
+        self.after_close(fault, row);
         if fault.error() == status::BATCH_EVL_ERR && fault.copy == CopyOutcome::NotCopied {
             let entry =
                 if fault.context.device.kind == DeviceKind::Iax { IAX_ENTRY_BYTES } else { DSA_ENTRY_BYTES };
@@ -70,9 +118,18 @@ impl Findings {
         }
     }
 
+    /// Rates, once in a bucket. `whole`: that of all files.
+    pub(super) fn look(&mut self, rows: &Rows, whole: &Rate, now_ns: u64) {
+        self.next_look_ns = (now_ns / BUCKET_NS + 1).saturating_mul(BUCKET_NS);
+        let per_s = whole.per_second(now_ns, WINDOW_NS, self.since_ns).unwrap_or(0.0);
+        if !self.storms.is_calm() || per_s >= threshold::STORM_PER_S as f64 / 2.0 {
+            self.storms.look(rows.iter(), &self.pages, (now_ns, self.since_ns));
+        }
+    }
+
     /// `row`: that of the file, after this release.
     pub(super) fn release(&mut self, release: &Release, row: &Process) {
-        if let Some(held_ns) = release.drain_duration_ns().filter(|&ns| ns >= HOLD_NS) {
+        if let Some(held_ns) = release.drain_duration_ns().filter(|&ns| ns >= threshold::HOLD_NS) {
             let words = format!("the close waited {:.1} ms for queued faults", held_ns as f64 / 1e6);
             self.note(FindingKind::CloseHeldLog, 1, held_ns, of_file(release.at_ns, &release.context, words));
         }
@@ -120,7 +177,19 @@ impl Model {
     #[must_use]
     pub fn findings(&self) -> Vec<Finding> {
         let mut tallies = self.findings.tallies.clone();
+        tallies.insert(FindingKind::Storm, self.findings.storms.tally());
+        tallies.insert(FindingKind::RecordsGivenBack, self.findings.storms.given_back());
+        tallies.insert(FindingKind::RecordsNeverTouched, self.findings.storms.fresh());
         tallies.insert(FindingKind::FailureMoved, self.moved());
+        tallies.insert(FindingKind::EventLogSmall, self.small_event_logs());
+        tallies.insert(FindingKind::PageRequestsStall, self.stalls());
+        tallies.insert(FindingKind::SvaOff, self.sva_off());
+        tallies.insert(FindingKind::OwnLoss, self.own_loss());
+        tallies.insert(FindingKind::OwnCostHigh, self.own_cost());
+        self.add_block_on_fault(tallies.entry(FindingKind::BlockOnFaultAlone).or_default());
+        if let Some(tally) = tallies.get_mut(&FindingKind::FailureRatioHigh) {
+            self.name_worst(tally);
+        }
         let found = tallies.into_iter().filter(|(_, tally)| tally.amount.count > 0);
         found
             .map(|(finding, tally)| Finding {
@@ -128,11 +197,18 @@ impl Model {
                 count: tally.amount.count,
                 // The driver's lines about errors have a rate limit.
                 at_least: self.ledger.lost() > 0 || finding == FindingKind::ErrorsNotServed,
-                sentence: finding.sentence(&tally.amount),
+                confidence: tally.confidence.unwrap_or_else(|| finding.confidence()),
+                sentence: finding.sentence(&tally.amount, &tally.subject),
                 advice: finding.advice().into(),
+                document: finding.document(),
                 evidence: tally.evidence.into(),
             })
             .collect()
+    }
+
+    /// Looks at rates when it is time to.
+    pub(super) fn look(&mut self) {
+        self.findings.look(&self.rows, &self.faults, self.now_ns);
     }
 
     /// Taken from the batches as they are now: an element that arrives late may take one back.

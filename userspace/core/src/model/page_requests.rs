@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Comm, Open, PageRequest};
+use crate::findings::threshold;
 use crate::hist::{Latency, Summary};
 
 /// Processes with figures of their own; 110 KiB each at most.
@@ -24,7 +25,17 @@ struct OfProcess {
     pages: u64,
     refused: u64,
     unmatched: u64,
+    late: u64,
     latency: Latency,
+}
+
+/// A process whose page requests are often answered late or refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stall {
+    pub pasid: u32,
+    pub groups: u64,
+    pub late: u64,
+    pub refused: u64,
 }
 
 impl OfProcess {
@@ -33,7 +44,10 @@ impl OfProcess {
         self.pages += request.request.map_or(0, |asked| u64::from(asked.pages));
         self.refused += u64::from(!request.granted());
         match request.service_ns() {
-            Some(ns) => self.latency.record(ns),
+            Some(ns) => {
+                self.latency.record(ns);
+                self.late += u64::from(ns >= threshold::LATE_NS && request.granted());
+            }
             None => self.unmatched += 1,
         }
     }
@@ -110,6 +124,16 @@ impl PageRequests {
     #[must_use]
     pub fn of(&self, pasid: u32, tgid: Option<u32>) -> Option<PageRequestTotals> {
         self.processes.get(&(pasid, tgid)).map(|of| of.totals(Some(pasid), tgid))
+    }
+
+    /// Processes of which many requests were answered late or refused.
+    pub(super) fn stalls(&self) -> impl Iterator<Item = Stall> + '_ {
+        let of = |(&(pasid, _), of): (&(u32, Option<u32>), &OfProcess)| {
+            let bad = of.late + of.refused;
+            let stalls = bad >= threshold::LATE_REQUESTS && bad * 100 >= of.groups * threshold::LATE_PERCENT;
+            stalls.then_some(Stall { pasid, groups: of.groups, late: of.late, refused: of.refused })
+        };
+        self.processes.iter().filter_map(of)
     }
 
     /// All, by PASID; last what has no figures of its own.

@@ -1,5 +1,7 @@
 //! Rows of the model: open files, work queues, devices.
 
+use std::num::NonZeroU64;
+
 use super::count::{Counts, Exact, best};
 use super::event_log::EventLog;
 use crate::driver::WqConfig;
@@ -39,6 +41,10 @@ pub struct Process {
     /// it delivered to no one.
     pub uncounted: (u64, u64),
     pub closed: bool,
+    /// When the last file that was known to be open went.
+    pub(super) closed_ns: Option<u64>,
+    /// A share of its faults failed that is worth a word.
+    pub(super) fails_often: bool,
     /// Was open before tracing began.
     pub existing: bool,
     pub first_seen_ns: u64,
@@ -69,6 +75,8 @@ impl Process {
             delivery: Delivery::default(),
             uncounted: (0, 0),
             closed: false,
+            closed_ns: None,
+            fails_often: false,
             existing: false,
             first_seen_ns: now_ns,
             last_fault_ns: None,
@@ -90,7 +98,7 @@ impl Process {
             device: DeviceId::new(DeviceKind::Unknown, key.device),
             wq: key.wq,
             pasid: key.pasid,
-            opened_ns: std::num::NonZeroU64::new(key.opened_ns),
+            opened_ns: NonZeroU64::new(key.opened_ns),
         };
         Self::new(context, 0)
     }
@@ -153,6 +161,7 @@ impl Process {
         }
         self.files = Some(open.files);
         self.closed = false;
+        self.closed_ns = None;
         self.existing |= open.existing;
         self.delivery = match self.delivery {
             // Which of several files was first is not known when none was seen to be opened.
@@ -165,6 +174,8 @@ impl Process {
     pub(super) fn release(&mut self, release: &Release) {
         self.files = self.files.map(|files| files.saturating_sub(1));
         self.closed = self.files.is_none_or(|files| files == 0);
+        self.closed_ns =
+            (self.files == Some(0)).then(|| release.end_ns.map_or(release.at_ns, NonZeroU64::get));
         self.driver_counters = Some((release.counter_faults, release.counter_failures));
         if self.delivery == Delivery::File(release.file) {
             self.delivery = if self.closed { Delivery::Unknown } else { Delivery::NoOne };

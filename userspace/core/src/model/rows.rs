@@ -80,7 +80,12 @@ impl Rows {
     }
 
     /// Counts a fault; gives its row unless that is `other`.
-    pub(super) fn fault(&mut self, fault: &Fault, durations: &Durations, now_ns: u64) -> Option<&Process> {
+    pub(super) fn fault(
+        &mut self,
+        fault: &Fault,
+        durations: &Durations,
+        now_ns: u64,
+    ) -> Option<&mut Process> {
         self.behind = true;
         let Some(at) = self.place(fault.context, now_ns) else {
             self.other.add(fault);
@@ -89,7 +94,7 @@ impl Rows {
         };
         self.rows[at].add(fault);
         self.measure(at, durations);
-        Some(&self.rows[at])
+        Some(&mut self.rows[at])
     }
 
     /// Takes what became known of a fault after it was counted.

@@ -218,6 +218,7 @@ fn findings(model: &Model, findings: &[Finding]) -> Markup {
                         p.note { "Last at " (moment(model, last.at_ns)) " s on " (last.place()) ": " (last.words) }
                     }
                     p.do { b { "To do: " } (finding.advice) "." }
+                    p.note { (finding.confidence.word()) "; see " code { (finding.document) } }
                 }
             }
             @if !unobserved.is_empty() {

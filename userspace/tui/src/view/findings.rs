@@ -26,6 +26,7 @@ pub(super) fn lines(theme: &Theme, model: &Model, width: u16) -> Vec<Line<'stati
             text(&format!("{} {}: {}", at(evidence.at_ns), evidence.place(), evidence.words), theme.text());
         }
         text(&format!("to do: {}", finding.advice), theme.dim());
+        text(&format!("{}; see {}", finding.confidence.word(), finding.document), theme.dim());
         text("", theme.text());
     }
     if findings.is_empty() {
