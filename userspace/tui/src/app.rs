@@ -3,6 +3,8 @@
 //!
 //! Refuses: clocks, terminals, files. Time comes with [`Event::Tick`].
 
+mod jump;
+
 use std::collections::HashSet;
 
 use crossterm::event::KeyEvent;
@@ -262,6 +264,8 @@ impl App {
             Command::SortReverse => self.sort.descending = !self.sort.descending,
             Command::StageNext => self.stage = rows::step_stage(self.stage, 1),
             Command::StagePrevious => self.stage = rows::step_stage(self.stage, -1),
+            Command::NextFailed => self.next_failed(),
+            Command::Worst => self.open_worst(),
             Command::Batches if self.view != View::Overview => self.go_to(match self.view {
                 View::Batches => View::Faults,
                 _ => View::Batches,

@@ -42,6 +42,10 @@ pub enum Command {
     SortReverse,
     StageNext,
     StagePrevious,
+    /// The next failure in the table one is in.
+    NextFailed,
+    /// The fault that took longest.
+    Worst,
     /// Batches in place of recent faults, and back.
     Batches,
     FilterEdit,
@@ -81,6 +85,8 @@ pub const NORMAL: &[Binding] = &[
     binding("s S", "sort", "sort by the next column / turn the order (< > choose the column)"),
     binding("t", "stage", "choose the stage shown in p50, p99 and max (T: back)"),
     binding("1-9 0", "view", "open a view by its number: their names stand below the header"),
+    binding("x", "failed", "go to the next row that failed: a process, a fault, or a batch"),
+    binding("w", "worst", "decode the fault that took longest (of a capture: go there)"),
     binding("b", "batches", "show batches in place of recent faults, and back"),
     binding("f", "findings", "what was found to be wrong (also 9), and back"),
     binding("Space", "freeze", "hold the screen still; events are still counted"),
@@ -235,6 +241,8 @@ pub fn command(key: KeyEvent, mode: Mode, askable: Askable) -> Option<Command> {
         KeyCode::Char('t') => Some(Command::StageNext),
         KeyCode::Char('T') => Some(Command::StagePrevious),
         KeyCode::Char('b') => Some(Command::Batches),
+        KeyCode::Char('x') => Some(Command::NextFailed),
+        KeyCode::Char('w') => Some(Command::Worst),
         KeyCode::Char('f') => Some(Command::View(View::Findings)),
         _ => None,
     }

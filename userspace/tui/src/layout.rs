@@ -24,6 +24,8 @@ pub struct Panels {
     pub tabs: Rect,
     /// All between tabs and footer.
     pub body: Rect,
+    /// A line for what was found to be wrong.
+    pub found: Rect,
     pub processes: Rect,
     /// Of faults, or of batches.
     pub faults: Rect,
@@ -83,7 +85,9 @@ fn above(area: Rect, below: u16) -> (Rect, Rect) {
 
 /// Latency beside the processes where it is wide enough, else below the faults.
 fn overview(frame: Panels) -> Panels {
-    let Rect { y: top, width, height: body, .. } = frame.body;
+    let (found, rest) = above(frame.body, frame.body.height - 1);
+    let Rect { y: top, width, height: body, .. } = rest;
+    let frame = Panels { found, ..frame };
     if width >= WIDE {
         let upper = body * 2 / 5;
         let upper = upper.max(8.min(body / 2));
@@ -101,7 +105,7 @@ fn overview(frame: Panels) -> Panels {
         16..24 => 7,
         _ => (body / 3).clamp(8, 14),
     };
-    let (rest, latency) = above(frame.body, latency);
+    let (rest, latency) = above(rest, latency);
     let (processes, faults) = above(rest, rest.height - rest.height / 2);
     Panels { processes, faults, latency, ..frame }
 }
@@ -141,7 +145,7 @@ mod tests {
                 };
                 let frame = [p.header, p.tabs, p.body, p.footer];
                 assert_eq!(frame.iter().map(|r| area(*r)).sum::<u32>(), u32::from(width) * u32::from(height));
-                let parts = [p.processes, p.faults, p.latency, p.detail];
+                let parts = [p.found, p.processes, p.faults, p.latency, p.detail];
                 for (i, a) in parts.iter().enumerate().filter(|(_, part)| !part.is_empty()) {
                     assert_eq!(p.body.intersection(*a), *a, "{view:?} {width}x{height}");
                     for b in parts[i + 1..].iter().filter(|part| !part.is_empty()) {

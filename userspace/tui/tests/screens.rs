@@ -3,7 +3,7 @@
 mod support;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use dsascope_core::event::Event;
+use dsascope_core::event::{CopyOutcome, Event};
 use dsascope_core::filter::Sieve;
 use dsascope_tui::theme::{Colours, Glyphs};
 use dsascope_tui::{Actions, App, Ask, Input, Replay, Theme, View, view};
@@ -444,4 +444,36 @@ fn each_view() {
             insta::assert_snapshot!(format!("{name}_{what}"), screen(&app, SIZES[1]));
         }
     }
+}
+
+#[test]
+fn keys_go_to_what_failed_and_to_what_took_longest() {
+    let size = SIZES[1];
+    let events = script::busy(10);
+    let longest = events.iter().filter_map(|event| match event {
+        Event::Fault(fault) => fault.durations().driver.map(|ns| (ns, fault.entry.fault_addr())),
+        _ => None,
+    });
+    let (_, address) = longest.max().expect("a fault");
+    let mut app = app(UNICODE, size, events);
+    press(&mut app, [KeyCode::Char('w')]);
+    assert!(screen(&app, size).contains(&format!("{address:#x}")), "{}", screen(&app, size));
+    press(&mut app, [KeyCode::Esc]);
+
+    open(&mut app, View::Faults);
+    for _ in 0..3 {
+        let before = app.fault_row();
+        press(&mut app, [KeyCode::Char('x')]);
+        let row = app.fault_row().expect("a fault");
+        assert!(Some(row) > before || before == Some(0), "{row}");
+        assert!(matches!(app.entries()[row].fault.copy, CopyOutcome::Short { .. }));
+    }
+    open(&mut app, View::Batches);
+    press(&mut app, [KeyCode::Char('x')]);
+    let batches = app.batches().expect("batches");
+    assert!(batches[app.batch_row()].elements_failed > 0, "{:?}", batches[app.batch_row()]);
+    open(&mut app, View::Processes);
+    press(&mut app, [KeyCode::Char('x')]);
+    let row = app.process_row().checked_sub(1).expect("a process");
+    assert!(app.rows()[row].failures > 0);
 }

@@ -5,9 +5,35 @@ use ratatui::text::{Line, Span};
 
 use super::devices::is_trouble;
 use super::help::wrap;
-use crate::format::moment;
+use crate::app::App;
+use crate::format::{fit, moment};
 use crate::theme::Theme;
 use crate::words;
+
+/// The first finding in a line, with how many there are: what somebody who has just come must know.
+pub(super) fn first(app: &App, width: u16) -> Line<'static> {
+    let theme = app.theme();
+    let findings = app.shown().findings();
+    let Some(finding) = findings.first() else {
+        // Who cannot see finds nothing.
+        let blind = app.model().session().is_some_and(|session| session.missing_required().next().is_some());
+        return match blind {
+            true => Line::styled(
+                "nothing can be found: a probe that is needed is missing, 0 shows why",
+                theme.warn(),
+            ),
+            false => Line::styled("nothing found to be wrong", theme.dim()),
+        };
+    };
+    let all = match findings.len() {
+        1 => "9 shows it ".to_owned(),
+        all => format!("9 shows all {all} "),
+    };
+    let room = usize::from(width).saturating_sub(all.len());
+    let sentence =
+        fit(&format!("! {}: {}", finding.finding.name(), finding.sentence), room.saturating_sub(1));
+    Line::from(vec![Span::styled(format!("{sentence:room$}"), theme.bad()), Span::styled(all, theme.key())])
+}
 
 pub(super) fn lines(theme: &Theme, model: &Model, width: u16) -> Vec<Line<'static>> {
     let started_ns = model.session().map_or(0, |session| session.started_ns);

@@ -71,6 +71,9 @@ fn draw_view(app: &App, frame: &mut Frame<'_>, panels: &Panels) {
             heat::draw(app, frame, lower);
         }
         Shape::Overview | Shape::Processes | Shape::Table => {
+            if !panels.found.is_empty() {
+                frame.render_widget(findings::first(app, panels.found.width), panels.found);
+            }
             if !panels.processes.is_empty() {
                 processes::draw(app, frame, panels.processes);
             }
