@@ -365,8 +365,12 @@ pub(crate) struct Live {
     #[arg(long)]
     pub ascii: bool,
 
+    /// Configuration in place of ~/.config/dsascope/config.toml: first view and stage, keys (docs/config.toml)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
     /// JSON Lines in place of the screen, as of `trace --json`
-    #[arg(long, conflicts_with_all = ["filter", "ascii", "ring", "last", "on", "run"])]
+    #[arg(long, conflicts_with_all = ["filter", "ascii", "config", "ring", "last", "on", "run"])]
     pub json: bool,
 
     /// Play a capture (--from) so many times as fast as it happened: 0.1 to 1000, or `max`

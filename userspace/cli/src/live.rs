@@ -19,6 +19,7 @@ use crate::flags::Live;
 use crate::lines::Beside;
 use crate::notice;
 use crate::replay::{Replay, Speed};
+use crate::settings::Settings;
 use crate::signals::{Asked, Signals, stop};
 use crate::source::{Next, Source};
 use crate::terminal::{self, Guard};
@@ -37,12 +38,20 @@ pub(crate) fn check() -> Result<(), Failure> {
 }
 
 /// Runs until it is told to quit. Returns the line that says what was seen.
-pub(crate) async fn run<S: Source>(source: S, beside: Beside, flags: &Live) -> Result<String> {
+pub(crate) async fn run<S: Source>(
+    source: S,
+    beside: Beside,
+    flags: &Live,
+    settings: Settings,
+) -> Result<String> {
     let Beside { sieve, recorder, mut watch, .. } = beside;
     let can_save = flags.reading.save.is_none() && recorder.is_some();
     let mut feed = Feed::new(source, Pace::default(), sieve, recorder);
     let (width, height) = crossterm::terminal::size().unwrap_or((0, 0));
-    let mut app = App::new(theme(flags.ascii), width, height, &flags.filter);
+    let filter = if flags.filter.is_empty() { &settings.filter } else { &flags.filter };
+    let theme = theme(flags.ascii || settings.ascii);
+    let mut app =
+        App::new(theme, width, height, filter).configured(settings.view, settings.stage, settings.keys);
     if can_save {
         let _ = app.update(Input::Recorder);
     }

@@ -21,6 +21,7 @@ mod record;
 mod replay;
 mod report;
 mod serve;
+mod settings;
 mod signals;
 mod source;
 mod stat;
@@ -71,6 +72,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Live(flags) => {
             let mut input = Input::reading(&flags.reading, flags.speed)?;
             live::check()?;
+            let settings = settings::Settings::load(flags.config.as_deref())?;
             if input.from.is_none() && input.save.is_none() {
                 let (plan, wanted) = record::beside_live(&flags.flight)?;
                 // What nobody asked for is no reason not to start.
@@ -78,9 +80,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
                 input.save = (wanted || recorder_fits(&plan)).then_some(plan);
             }
             let summary = input.open(&[], async |opened| match opened.source {
-                AnySource::Kernel(source) => live::run(*source, opened.beside, &flags).await,
-                AnySource::Replay(source) => live::run(*source, opened.beside, &flags).await,
-                AnySource::Text(source) => live::run(*source, opened.beside, &flags).await,
+                AnySource::Kernel(source) => live::run(*source, opened.beside, &flags, settings).await,
+                AnySource::Replay(source) => live::run(*source, opened.beside, &flags, settings).await,
+                AnySource::Text(source) => live::run(*source, opened.beside, &flags, settings).await,
             })?;
             logging::flush();
             println!("{summary}");

@@ -316,3 +316,27 @@ fn a_capture_is_played_at_its_own_speed() {
     live.press("q");
     assert_eq!(live.end().0.code(), Some(0));
 }
+
+/// docs/usability.md: what is asked, with no more keys than it says.
+#[test]
+fn five_tasks_in_a_few_keys() {
+    let mut live = Live::start_on(sample("storm"), 120, 30, &["--speed", "max"]);
+    live.wait_for("total 4120 faults");
+    live.wait_for("! storm: leaky-importer (148) on wq0.2");
+    live.press("6");
+    live.wait_for("advised size         64; it is large enough");
+    live.press("w");
+    live.wait_for("Stages");
+    live.press("q");
+    assert_eq!(live.end().0.code(), Some(0));
+
+    let mut live = Live::start_on(sample("batch"), 120, 30, &["--speed", "max"]);
+    live.wait_for("total 900 faults");
+    live.press("3x\r");
+    live.wait_for("Elements that faulted");
+    live.wait("a failed element or record", |contents| {
+        contents.contains("BATCH_FAIL") || contents.contains("failed      ")
+    });
+    live.press("q");
+    assert_eq!(live.end().0.code(), Some(0));
+}

@@ -17,6 +17,7 @@ use crate::batches::Table;
 use crate::faults::{self, Entry, Pick};
 use crate::keymap::{self, Askable, Command, Mode};
 use crate::layout::{self, Panels, Screen};
+use crate::remap::Remap;
 use crate::replay::{Ask, Replay};
 use crate::rows::{self, Row, Sort};
 use crate::search::Search;
@@ -78,6 +79,7 @@ pub struct App {
     theme: Theme,
     width: u16,
     height: u16,
+    keys: Remap,
     view: View,
     /// First line shown of a view of lines.
     scroll: usize,
@@ -119,6 +121,7 @@ impl App {
             theme,
             width,
             height,
+            keys: Remap::default(),
             view: View::default(),
             scroll: 0,
             focus: Focus::Processes,
@@ -146,9 +149,24 @@ impl App {
         }
     }
 
+    /// Begins with another view and stage, and keys of the user's own.
+    #[must_use]
+    pub fn configured(mut self, view: View, stage: Option<Stage>, keys: Remap) -> Self {
+        (self.stage, self.keys) = (stage.unwrap_or(self.stage), keys);
+        self.go_to(view);
+        self
+    }
+
+    /// The command of a key; while text is typed, every key is what it says.
+    fn command_of(&self, key: KeyEvent) -> Option<Command> {
+        let mode = self.mode();
+        let known = if mode == Mode::Filter { Some(key) } else { self.keys.known(key) };
+        keymap::command(known?, mode, self.askable())
+    }
+
     pub fn update(&mut self, input: Input) -> Actions {
         match input {
-            Input::Key(key) => match keymap::command(key, self.mode(), self.askable()) {
+            Input::Key(key) => match self.command_of(key) {
                 Some(Command::Quit) => Actions { quit: true, ..Actions::default() },
                 Some(Command::Ask(ask)) => Actions { ask: Some(ask), ..Actions::default() },
                 Some(command) => {
@@ -359,7 +377,7 @@ impl App {
         let height = self.page();
         match &mut self.overlay {
             Some(Overlay::Help { scroll }) => {
-                let lines = view::help_height(self.view, self.model.verdicts(), self.width);
+                let lines = view::help_height(self.view, &self.keys, self.model.verdicts(), self.width);
                 *scroll = moved(*scroll, steps, lines, height);
             }
             Some(Overlay::Batch { scroll, batch }) => {
@@ -469,6 +487,10 @@ impl App {
     /// What a line should tell, until the next key.
     pub fn notice(&self) -> Option<&str> {
         self.notice.as_deref()
+    }
+
+    pub fn keys(&self) -> &Remap {
+        &self.keys
     }
 
     pub fn view(&self) -> View {

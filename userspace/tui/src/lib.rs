@@ -9,6 +9,7 @@ mod faults;
 pub mod format;
 pub mod keymap;
 pub mod layout;
+pub mod remap;
 pub mod replay;
 pub mod rows;
 pub mod search;

@@ -19,12 +19,13 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
     }
     let mut room = usize::from(area.width).saturating_sub(line.width());
     for binding in keymap::bindings(app.mode(), app.askable()).filter(|binding| !binding.short.is_empty()) {
-        let width = binding.keys.len() + 1 + binding.short.len() + 2;
+        let keys = app.keys().shown(binding.keys);
+        let width = keys.chars().count() + 1 + binding.short.len() + 2;
         if width > room + 2 {
             break;
         }
         room = room.saturating_sub(width);
-        line.push_span(Span::styled(binding.keys, theme.key()));
+        line.push_span(Span::styled(keys, theme.key()));
         line.push_span(Span::styled(format!(" {}  ", binding.short), theme.dim()));
     }
     frame.render_widget(line, area);

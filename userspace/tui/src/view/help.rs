@@ -6,6 +6,7 @@ use ratatui::text::{Line, Span};
 
 use super::{batches, faults, processes};
 use crate::keymap::{Binding, NORMAL, RECORDER, REPLAY};
+use crate::remap::Remap;
 use crate::theme::Theme;
 use crate::views::View;
 
@@ -70,7 +71,13 @@ const BATCH_COLUMNS: [&str; batches::COLUMNS.len()] = [
 ];
 
 /// First what the view is for that one is in.
-pub(super) fn lines(theme: &Theme, view: View, verdicts: &[Verdict], width: u16) -> Vec<Line<'static>> {
+pub(super) fn lines(
+    theme: &Theme,
+    view: View,
+    keys: &Remap,
+    verdicts: &[Verdict],
+    width: u16,
+) -> Vec<Line<'static>> {
     let mut lines = Vec::new();
     let mut section = |title: &'static str, rows: Vec<(String, &str)>| {
         if !lines.is_empty() {
@@ -92,7 +99,7 @@ pub(super) fn lines(theme: &Theme, view: View, verdicts: &[Verdict], width: u16)
         names.iter().zip(texts).map(|(column, text)| (column.title.to_owned(), *text)).collect::<Vec<_>>()
     };
     let rows = |bindings: &'static [Binding]| {
-        bindings.iter().map(|binding| (binding.keys.to_owned(), binding.long)).collect()
+        bindings.iter().map(|binding| (keys.shown(binding.keys), binding.long)).collect()
     };
     section("This view", vec![(view.name().into(), view.about())]);
     section("Keys", rows(NORMAL));

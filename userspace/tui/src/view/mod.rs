@@ -30,6 +30,7 @@ use ratatui::widgets::Clear;
 use crate::app::{App, Overlay};
 use crate::format::fit;
 use crate::layout::{self, MIN_HEIGHT, MIN_WIDTH, Panels, Screen};
+use crate::remap::Remap;
 use crate::theme::Theme;
 use crate::views::{Shape, View};
 
@@ -46,7 +47,7 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
     let body = panels.body;
     match app.overlay() {
         Some(Overlay::Help { scroll }) => {
-            let lines = help::lines(app.theme(), app.view(), app.model().verdicts(), body.width);
+            let lines = help::lines(app.theme(), app.view(), app.keys(), app.model().verdicts(), body.width);
             overlay(app.theme(), frame, body, "help", &lines, *scroll);
         }
         Some(Overlay::Detail { fault, scroll }) => {
@@ -175,8 +176,8 @@ fn cut(line: Line<'static>, room: usize) -> Line<'static> {
 }
 
 /// Lines of the help at this width.
-pub(crate) fn help_height(view: View, verdicts: &[Verdict], width: u16) -> usize {
-    help::lines(&Theme::PLAIN, view, verdicts, width).len()
+pub(crate) fn help_height(view: View, keys: &Remap, verdicts: &[Verdict], width: u16) -> usize {
+    help::lines(&Theme::PLAIN, view, keys, verdicts, width).len()
 }
 
 /// Lines of a fault's detail at this width.
