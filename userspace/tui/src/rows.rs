@@ -21,10 +21,11 @@ pub enum Column {
     P50,
     P99,
     Max,
+    Ratio,
 }
 
 impl Column {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Pid,
         Self::Command,
         Self::Cgroup,
@@ -36,6 +37,7 @@ impl Column {
         Self::P50,
         Self::P99,
         Self::Max,
+        Self::Ratio,
     ];
 
     pub fn index(self) -> usize {
@@ -85,6 +87,11 @@ impl Row {
             || self.key.pasid.to_string() == needle
     }
 
+    /// Of its faults, the part that was not delivered; 0 without any.
+    pub fn failure_ratio(&self) -> f64 {
+        if self.faults == 0 { 0.0 } else { self.failures as f64 / self.faults as f64 }
+    }
+
     fn order(&self, other: &Self, column: Column) -> Ordering {
         let percentile = |row: &Self, pick: fn(&Summary) -> u64| row.latency.as_ref().map(pick);
         let by = |pick: fn(&Summary) -> u64| percentile(self, pick).cmp(&percentile(other, pick));
@@ -100,6 +107,7 @@ impl Row {
             Column::P50 => by(|s| s.p50_ns),
             Column::P99 => by(|s| s.p99_ns),
             Column::Max => by(|s| s.max_ns),
+            Column::Ratio => self.failure_ratio().total_cmp(&other.failure_ratio()),
         }
     }
 }
@@ -200,7 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn order_does_not_depend_on_arrival(mut rates in proptest::collection::vec(proptest::option::of(0.0..10.0f64), 1..20), column in 0..11usize) {
+        fn order_does_not_depend_on_arrival(mut rates in proptest::collection::vec(proptest::option::of(0.0..10.0f64), 1..20), column in 0..12usize) {
             let sort = Sort::by(Column::ALL[column]);
             let mut rows: Vec<_> = rates.drain(..).enumerate().map(|(n, rate)| row(n as u32, n as u64 % 3, rate)).collect();
             let mut backwards: Vec<_> = rows.iter().rev().cloned().collect();

@@ -12,7 +12,7 @@ use crate::format::{count, fit, fit_end, optional_duration, rate};
 use crate::rows::Row;
 
 /// In the order of [`crate::rows::Column`].
-pub(super) const COLUMNS: [Column; 11] = [
+pub(super) const COLUMNS: [Column; 13] = [
     Column::right("PID", 7),
     Column::left("COMMAND", 12).growing(1, 15),
     Column::left("CGROUP", 7).growing(6, 60),
@@ -24,7 +24,14 @@ pub(super) const COLUMNS: [Column; 11] = [
     Column::right("P50", 6).growing(1, 7),
     Column::right("P99", 6).growing(1, 7),
     Column::right("MAX", 6).growing(1, 7),
+    // Last: a narrow terminal has no place for them.
+    Column::right("FAIL%", 5),
+    Column::left("TREND", TREND as u16),
 ];
+
+/// Seconds of faults that the trend shows, a cell each.
+const TREND: usize = 12;
+const SECOND_NS: u64 = 1_000_000_000;
 
 const CGROUP: usize = 2;
 
@@ -116,6 +123,8 @@ fn all(app: &App) -> Vec<(String, Style)> {
         ["", "all", "", "", ""].into_iter().map(|text| (text.into(), theme.strong())).collect();
     let summary = app.shown().latency_shown().summary(app.stage());
     numbers(app, &mut cells, header.faults_per_s, header.faults, header.failures, summary.as_ref());
+    let ratio = if header.faults == 0 { 0.0 } else { header.failures as f64 / header.faults as f64 };
+    last(app, &mut cells, ratio, &app.shown().fault_history(SECOND_NS, TREND));
     cells
 }
 
@@ -131,7 +140,18 @@ fn cells(app: &App, row: &Row, cgroup_width: u16) -> Vec<(String, Style)> {
         (row.wq().to_string(), plain),
     ];
     numbers(app, &mut cells, row.faults_per_s, row.faults, row.failures, row.latency.as_ref());
+    let process = app.shown().process(row.key);
+    let trend = process.map(|process| app.shown().process_history(process, SECOND_NS, TREND));
+    last(app, &mut cells, row.failure_ratio(), &trend.unwrap_or_default());
     cells
+}
+
+/// How much fails, and how the rate goes.
+fn last(app: &App, cells: &mut Vec<(String, Style)>, ratio: f64, trend: &[u64]) {
+    let theme = app.theme();
+    let share = if ratio > 0.0 { format!("{:.1}", ratio * 100.0) } else { "0".into() };
+    cells.push((share, if ratio > 0.0 { theme.bad() } else { theme.text() }));
+    cells.push((theme.sparkline(trend), theme.bar()));
 }
 
 fn numbers(
