@@ -62,9 +62,10 @@ pub(super) fn lines(theme: &Theme, model: &Model, width: u16) -> Vec<Line<'stati
     );
     let mut lines = vec![Line::styled(head, theme.dim()), line_of(&COLUMNS, &widths, &titles)];
     let submissions = model.submissions();
+    let comms: HashMap<_, _> = model.processes().map(|process| (process.tgid, process.comm)).collect();
     for ((pid, address), page) in pages.iter().take(PAGES) {
         let place = pid.and_then(|pid| submissions.place_of(pid, *address));
-        let comm = model.processes().find(|process| process.tgid == *pid).and_then(|process| process.comm);
+        let comm = comms.get(pid).copied().flatten().filter(|_| pid.is_some());
         let failed = if page.failed > 0 { theme.bad() } else { theme.text() };
         let cells = [
             (format!("{address:#x}"), theme.text()),
