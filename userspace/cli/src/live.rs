@@ -4,6 +4,7 @@ use std::io::{BufWriter, Stdout, stdout};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use crossterm::clipboard::CopyToClipboard;
 use crossterm::event::EventStream;
 use dsascope_core::event::Event;
 use dsascope_tui::{Actions, App, Ask, Input, Theme, layout, theme::Glyphs, view};
@@ -116,6 +117,9 @@ pub(crate) async fn run<S: Source>(
             asked.quit |= quit;
             if ask == Some(Ask::Save) {
                 feed.save("a key in the live view");
+            } else if ask == Some(Ask::Copy) {
+                let notice = copy(&view::text(&app))?;
+                asked.redraw |= app.update(Input::Notice(notice)).redraw;
             } else if let (Some(ask), Some(player)) = (ask, feed.source().player()) {
                 show_worst = play(ask, player, &mut app)?;
                 asked.redraw = true;
@@ -142,6 +146,13 @@ pub(crate) async fn run<S: Source>(
     finished?;
     notice::damage(&feed.source().damage());
     Ok(text::summary(app.model(), &Selection::default()))
+}
+
+/// Gives text to the terminal's clipboard, which a terminal may refuse without a word.
+fn copy(text: &str) -> Result<String> {
+    let mut out = stdout();
+    crossterm::execute!(out, CopyToClipboard::to_clipboard_from(text)).context("copy")?;
+    Ok(format!("{} lines given to the terminal's clipboard", text.lines().count()))
 }
 
 /// Does what was asked of a capture. True: when it is where it is going, the newest fault is to be shown.
@@ -193,7 +204,7 @@ fn play(ask: Ask, player: &mut Replay, app: &mut App) -> Result<bool> {
                 return Ok(true);
             }
         }
-        Ask::Save => {}
+        Ask::Save | Ask::Copy => {}
     }
     Ok(false)
 }

@@ -334,6 +334,10 @@ fn five_tasks_in_a_few_keys() {
     live.wait_for("total 900 faults");
     live.press("3x\r");
     live.wait_for("Elements that faulted");
+    live.press("y");
+    live.wait_for("lines given to the terminal's clipboard");
+    let raw = String::from_utf8_lossy(&live.raw).into_owned();
+    assert!(raw.contains("\x1b]52;c;"), "the clipboard's sequence");
     live.wait("a failed element or record", |contents| {
         contents.contains("BATCH_FAIL") || contents.contains("failed      ")
     });

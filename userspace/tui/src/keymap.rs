@@ -54,7 +54,7 @@ pub enum Command {
     FilterComplete,
     FilterAccept,
     FilterClear,
-    /// Of a capture, or of the flight recorder.
+    /// Of a capture, of the flight recorder, or of the terminal.
     Ask(Ask),
 }
 
@@ -87,6 +87,7 @@ pub const NORMAL: &[Binding] = &[
     binding("1-9 0", "view", "open a view by its number: their names stand below the header"),
     binding("x", "failed", "go to the next row that failed: a process, a fault, or a batch"),
     binding("w", "worst", "decode the fault that took longest (of a capture: go there)"),
+    binding("y", "copy", "copy what is open, or selected, as text to the terminal's clipboard (OSC 52)"),
     binding("b", "batches", "show batches in place of recent faults, and back"),
     binding("f", "findings", "what was found to be wrong (also 9), and back"),
     binding("Space", "freeze", "hold the screen still; events are still counted"),
@@ -147,6 +148,7 @@ impl Askable {
 
     fn ask(self, code: KeyCode) -> Option<Ask> {
         let ask = match code {
+            KeyCode::Char('y') => return Some(Ask::Copy),
             KeyCode::Char('e') => return self.recorder.then_some(Ask::Save),
             KeyCode::Char('p') => Ask::Pause,
             KeyCode::Char('[') => Ask::Slower,

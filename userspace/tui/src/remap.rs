@@ -7,7 +7,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use dsascope_core::expression::nearest;
 
 /// Actions that can have another key, by name, with the key they have else.
-pub const ACTIONS: [(&str, char); 26] = [
+pub const ACTIONS: [(&str, char); 27] = [
     ("quit", 'q'),
     ("help", '?'),
     ("filter", '/'),
@@ -32,6 +32,7 @@ pub const ACTIONS: [(&str, char); 26] = [
     ("start", '^'),
     ("end", '$'),
     ("save", 'e'),
+    ("copy", 'y'),
     ("sort_next", '>'),
     ("sort_previous", '<'),
 ];

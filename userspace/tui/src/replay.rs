@@ -33,6 +33,8 @@ pub enum Ask {
     Worst,
     /// Save what the flight recorder holds.
     Save,
+    /// Give what is open, or selected, to the terminal's clipboard: [`crate::view::text`].
+    Copy,
 }
 
 /// Speeds to choose from; beyond the last one is "as fast as it can be read".

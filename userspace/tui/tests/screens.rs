@@ -472,7 +472,10 @@ fn keys_go_to_what_failed_and_to_what_took_longest() {
     press(&mut app, [KeyCode::Char('x')]);
     let batches = app.batches().expect("batches");
     assert!(batches[app.batch_row()].elements_failed > 0, "{:?}", batches[app.batch_row()]);
+    press(&mut app, [KeyCode::Enter]);
+    assert!(view::text(&app).contains("Elements that faulted"), "{}", view::text(&app));
     open(&mut app, View::Processes);
+    assert!(view::text(&app).contains("redis-server"), "{}", view::text(&app));
     press(&mut app, [KeyCode::Char('x')]);
     let row = app.process_row().checked_sub(1).expect("a process");
     assert!(app.rows()[row].failures > 0);

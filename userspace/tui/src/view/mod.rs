@@ -27,12 +27,15 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Clear;
 
-use crate::app::{App, Overlay};
+use crate::app::{App, Focus, Overlay};
 use crate::format::fit;
 use crate::layout::{self, MIN_HEIGHT, MIN_WIDTH, Panels, Screen};
 use crate::remap::Remap;
 use crate::theme::Theme;
 use crate::views::{Shape, View};
+
+/// Lines that are copied at once: terminals refuse much more than their text.
+const MOST_COPIED: usize = 500;
 
 /// Draws the whole screen.
 pub fn draw(app: &App, frame: &mut Frame<'_>) {
@@ -95,14 +98,18 @@ fn draw_view(app: &App, frame: &mut Frame<'_>, panels: &Panels) {
 
 /// What the cursor of a table is on, beside the table.
 fn draw_selected(app: &App, frame: &mut Frame<'_>, area: Rect) {
+    let (title, lines) = selected_lines(app, area.width);
+    overlay(app.theme(), frame, area, title, &lines, 0);
+}
+
+/// The fault or the batch under the cursor; nothing when there is none.
+fn selected_lines(app: &App, width: u16) -> (&'static str, Vec<Line<'static>>) {
     let fault = || app.entries().get(app.fault_row()?);
     let (title, lines) = match app.batches() {
-        Some(batches) => {
-            ("batch", batches.get(app.batch_row()).map(|batch| batch_lines(app, batch, area.width)))
-        }
-        None => ("fault", fault().map(|entry| fault_lines(app, &entry.fault, area.width))),
+        Some(batches) => ("batch", batches.get(app.batch_row()).map(|batch| batch_lines(app, batch, width))),
+        None => ("fault", fault().map(|entry| fault_lines(app, &entry.fault, width))),
     };
-    overlay(app.theme(), frame, area, title, &lines.unwrap_or_default(), 0);
+    (title, lines.unwrap_or_default())
 }
 
 fn fault_lines(app: &App, fault: &Fault, width: u16) -> Vec<Line<'static>> {
@@ -126,6 +133,24 @@ fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
         View::Probes => probes::lines(theme, model, width),
         _ => Vec::new(),
     }
+}
+
+/// What is open, or selected, as text: at most [`MOST_COPIED`] lines.
+#[must_use]
+pub fn text(app: &App) -> String {
+    const WIDTH: u16 = 120;
+    let lines = match (app.overlay(), app.view().shape(), app.focus()) {
+        (Some(Overlay::Detail { fault, .. }), ..) => fault_lines(app, fault, WIDTH),
+        (Some(Overlay::Batch { batch, .. }), ..) => batch_lines(app, batch, WIDTH),
+        (Some(Overlay::Help { .. }), ..) => {
+            help::lines(app.theme(), app.view(), app.keys(), app.model().verdicts(), WIDTH)
+        }
+        (None, Shape::Lines, _) => lines(app, WIDTH),
+        (None, _, Focus::Faults) => selected_lines(app, WIDTH).1,
+        (None, _, Focus::Processes) => processes::lines(app, WIDTH),
+    };
+    let lines = lines.iter().take(MOST_COPIED).map(|line| line.to_string().trim_end().to_owned() + "\n");
+    lines.collect()
 }
 
 /// How many those are.

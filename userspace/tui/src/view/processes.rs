@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::Line;
 
-use super::table::{Column, draw_row, widths};
+use super::table::{Column, draw_row, line_of, widths};
 use crate::app::{App, Focus};
 use crate::format::{count, fit, fit_end, optional_duration, rate};
 use crate::rows::Row;
@@ -80,6 +80,17 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
         let style = if index == app.process_row() { theme.selected(focused) } else { theme.text() };
         draw_row(frame, line(2 + place as u16), &COLUMNS, &widths, &cells, style);
     }
+}
+
+/// The whole table as lines.
+pub(super) fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
+    let widths = widths(&COLUMNS, width);
+    let titles: Vec<_> = COLUMNS.iter().map(|column| (column.title, Style::new())).collect();
+    let rows = app.rows().iter().map(|row| line_of(&COLUMNS, &widths, &cells(app, row, widths[CGROUP])));
+    [line_of(&COLUMNS, &widths, &titles), line_of(&COLUMNS, &widths, &all(app))]
+        .into_iter()
+        .chain(rows)
+        .collect()
 }
 
 /// Why the table is empty.
