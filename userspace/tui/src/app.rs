@@ -415,11 +415,11 @@ impl App {
     /// Rows that a page key moves by, or that an overlay shows.
     fn page(&self) -> usize {
         let Some(panels) = self.panels() else { return 1 };
-        let rows = match (&self.overlay, self.focus) {
-            (Some(_), _) => usize::from(panels.body.height.saturating_sub(1)),
-            _ if self.view.shape() == Shape::Lines => usize::from(panels.body.height.saturating_sub(1)),
-            (None, Focus::Processes) => layout::table_rows(panels.processes),
-            (None, Focus::Faults) => layout::table_rows(panels.faults),
+        let has_lines = self.overlay.is_some() || self.view.shape() == Shape::Lines;
+        let rows = match self.focus {
+            _ if has_lines => usize::from(panels.body.height.saturating_sub(1)),
+            Focus::Processes => layout::table_rows(panels.processes),
+            Focus::Faults => layout::table_rows(panels.faults),
         };
         rows.max(1)
     }

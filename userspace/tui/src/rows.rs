@@ -89,7 +89,7 @@ impl Row {
 
     /// Of its faults, the part that was not delivered; 0 without any.
     pub fn failure_ratio(&self) -> f64 {
-        if self.faults == 0 { 0.0 } else { self.failures as f64 / self.faults as f64 }
+        failure_ratio(self.failures, self.faults)
     }
 
     fn order(&self, other: &Self, column: Column) -> Ordering {
@@ -110,6 +110,11 @@ impl Row {
             Column::Ratio => self.failure_ratio().total_cmp(&other.failure_ratio()),
         }
     }
+}
+
+/// The part of `faults` that failed; 0 without any.
+pub(crate) fn failure_ratio(failures: u64, faults: u64) -> f64 {
+    if faults == 0 { 0.0 } else { failures as f64 / faults as f64 }
 }
 
 /// Every open file that the model has a row for, in no order. Figures are those of the last refresh.

@@ -1,6 +1,5 @@
 //! Devices and their work queues as they were set up, what they did since, and what the driver did to them.
 
-use dsascope_core::driver::WqConfig;
 use dsascope_core::event::{DriverEvent, Happening, WqInfo};
 use dsascope_core::model::{Device, Model, Wq};
 use ratatui::text::Line;
@@ -19,22 +18,32 @@ pub(super) fn lines(theme: &Theme, model: &Model, width: u16) -> Vec<Line<'stati
         text.sentence("no device", theme.dim());
     }
     text.title("What the driver did to devices, newest first");
-    let started_ns = model.session().map_or(0, |session| session.started_ns);
-    let mut any = false;
-    for event in model.recent_driver_events().rev() {
-        any = true;
-        let style = if is_trouble(event) { theme.warn() } else { theme.text() };
-        let at = moment(event.at_ns.saturating_sub(started_ns));
-        text.sentence(&format!("{at} {}", words::driver(theme, event, None)), style);
-    }
-    if !any {
+    if !history(&mut text, theme, model, |_| true) {
         text.sentence("nothing since tracing began", theme.dim());
     }
     text.lines
 }
 
+/// What was done to devices, newest first, as far as it `fits`. False: nothing.
+pub(super) fn history(
+    text: &mut Text<'_>,
+    theme: &Theme,
+    model: &Model,
+    fits: fn(&DriverEvent) -> bool,
+) -> bool {
+    let started_ns = model.session().map_or(0, |session| session.started_ns);
+    let mut any = false;
+    for event in model.recent_driver_events().rev().filter(|event| fits(event)) {
+        any = true;
+        let style = if is_trouble(event) { theme.warn() } else { theme.text() };
+        let at = moment(event.at_ns.saturating_sub(started_ns));
+        text.sentence(&format!("{at} {}", words::driver(theme, event, None)), style);
+    }
+    any
+}
+
 /// What somebody should look into.
-pub(super) fn is_trouble(event: &DriverEvent) -> bool {
+fn is_trouble(event: &DriverEvent) -> bool {
     match &event.what {
         Happening::Command(command) => !command.succeeded(),
         Happening::Halt { .. } | Happening::Reset { .. } | Happening::Warning { .. } => true,
@@ -88,36 +97,17 @@ fn queue(text: &mut Text<'_>, theme: &Theme, wq: &Wq, clients: usize) {
         words.extend(info.group.map(|group| format!("group {group}")));
     }
     match (&wq.config, &wq.info) {
-        (Some(config), _) => words.push(configured(config)),
+        (Some(config), _) => words.push(config.words()),
         (None, Some(info)) => words.push(told(info)),
         (None, None) => words.push("not described".into()),
     }
     words.push(format!("{clients} open"));
     words.push(format!("{} faults, {} failed", count(wq.faults()), count(wq.failures())));
     text.field(&wq.id.to_string(), &words.join(", "), theme.text());
-    if let (Some(before), Some(config)) = (&wq.before, &wq.config)
-        && before != config
-    {
-        text.field("", &format!("CHANGED since tracing began; before: {}", configured(before)), theme.warn());
+    let changes = wq.config.as_ref().zip(wq.before.as_ref()).map(|(config, before)| config.changes(before));
+    if let Some(changes) = changes.filter(|changes| !changes.is_empty()) {
+        text.field("", &format!("CHANGED since tracing began; WAS {changes}"), theme.warn());
     }
-}
-
-fn configured(config: &WqConfig) -> String {
-    let switch = |off| if off { "off" } else { "on" };
-    let mut words = format!(
-        "{} {}, size {}, priority {}, page requests {}, ATS {}, block on fault {}",
-        config.mode,
-        config.type_,
-        config.size,
-        config.priority,
-        switch(config.prs_disable),
-        switch(config.ats_disable),
-        switch(!config.block_on_fault),
-    );
-    if config.threshold > 0 {
-        words += &format!(", threshold {}", config.threshold);
-    }
-    words
 }
 
 /// As far as sysfs told it.

@@ -9,7 +9,7 @@ use ratatui::text::Line;
 use super::table::{Column, draw_row, line_of, widths};
 use crate::app::{App, Focus};
 use crate::format::{count, fit, fit_end, optional_duration, rate};
-use crate::rows::Row;
+use crate::rows::{Row, failure_ratio};
 
 /// In the order of [`crate::rows::Column`].
 pub(super) const COLUMNS: [Column; 13] = [
@@ -134,7 +134,7 @@ fn all(app: &App) -> Vec<(String, Style)> {
         ["", "all", "", "", ""].into_iter().map(|text| (text.into(), theme.strong())).collect();
     let summary = app.shown().latency_shown().summary(app.stage());
     numbers(app, &mut cells, header.faults_per_s, header.faults, header.failures, summary.as_ref());
-    let ratio = if header.faults == 0 { 0.0 } else { header.failures as f64 / header.faults as f64 };
+    let ratio = failure_ratio(header.failures, header.faults);
     last(app, &mut cells, ratio, &app.shown().fault_history(SECOND_NS, TREND));
     cells
 }
