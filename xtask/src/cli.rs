@@ -2,6 +2,7 @@
 //!
 //! Parses and does nothing else.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -140,6 +141,9 @@ pub struct TestArgs {
     /// Each way to attach forced, fentry too, and on every one of these kernels, not on the newest supported one alone
     #[arg(long)]
     pub forced: bool,
+    /// Test so many kernels at once [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub at_once: Option<NonZeroUsize>,
     /// Put the results into docs/kernels.json and docs/kernels.md, over those of the same kernels and scenarios
     #[arg(long)]
     pub write: bool,

@@ -6,11 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::ValueEnum;
 use dsascope_guest::report::{KERNEL, KernelReport};
 use dsascope_guest::scenario::{Scenario, random};
@@ -86,27 +90,50 @@ pub fn run(arguments: &TestArgs) -> Result<u8> {
         (some, _) => some.iter().map(String::as_str).collect(),
     };
     let mut matrix = Matrix::default();
-    for (number, kernel) in kernels.iter().enumerate() {
-        say(format!(
-            "kernel {} of {}: {kernel}, after {:.0} s",
-            number + 1,
-            kernels.len(),
-            started.elapsed().as_secs_f64()
-        ));
-        if let Some(row) = on_kernel(kernel, arguments, &mut tally) {
-            let results = Matrix { kernels: BTreeMap::from([((*kernel).to_owned(), row)]) };
-            if arguments.write {
-                // At once: a matrix takes long, and what is done is done.
-                results.write()?;
-            }
-            matrix.kernels.extend(results.kernels);
-        }
-    }
+    on_kernels(&kernels, arguments, started, &mut tally, &mut matrix)?;
     if !matrix.kernels.is_empty() {
         println!("\n{}", document::tables(&matrix));
     }
     println!("{}", tally.line());
     Ok(u8::from(tally.failed > 0 || tally.passed == 0))
+}
+
+/// Runs the guest tests of these kernels, of some at once: a guest keeps little more than one core busy.
+fn on_kernels(
+    kernels: &[&str],
+    arguments: &TestArgs,
+    started: Instant,
+    tally: &mut Tally,
+    matrix: &mut Matrix,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new((tally, matrix));
+    let work = || -> Result<()> {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(kernel) = kernels.get(number) else { return Ok(()) };
+            let seconds = started.elapsed().as_secs_f64();
+            say(format!("kernel {} of {}: {kernel}, after {seconds:.0} s", number + 1, kernels.len()));
+            let mut own = Tally::default();
+            let row = on_kernel(kernel, arguments, &mut own);
+            say(format!("{kernel}: {}, after {:.0} s", own.line(), started.elapsed().as_secs_f64()));
+            let mut results = results.lock().map_err(|_| anyhow!("another kernel's tests died"))?;
+            results.0.add(own);
+            if let Some(row) = row {
+                let one = Matrix { kernels: BTreeMap::from([((*kernel).to_owned(), row)]) };
+                if arguments.write {
+                    // At once: a matrix takes long, and what is done is done.
+                    one.write()?;
+                }
+                results.1.kernels.extend(one.kernels);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let at_once = arguments.at_once.or(available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let all: Vec<_> = (0..at_once.min(kernels.len())).map(|_| scope.spawn(work)).collect();
+        all.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| bail!("a kernel's tests died")))
+    })
 }
 
 /// The guest tests of a kernel that can trace: the fixed ones, then one a scenario file for each of these ways to attach. Those that
@@ -430,7 +457,7 @@ fn host_tests(only: Option<&str>) -> Tally {
         Ok((counted, false)) => {
             tally.add(counted);
             if counted.failed == 0 {
-                tally.fail(NAME, &anyhow::anyhow!("it did not build, or a test program died"));
+                tally.fail(NAME, &anyhow!("it did not build, or a test program died"));
             }
         }
         Err(error) => tally.fail(NAME, &error),
