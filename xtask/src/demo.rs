@@ -22,22 +22,30 @@ pub fn run(arguments: &DemoArgs) -> Result<u8> {
     if !terminal::is_terminal() {
         bail!("the demo needs a terminal; `cargo xtask guest --scenario FILE` runs without one");
     }
-    let file = scenario();
-    let scenario = guest::from_file(&file)?;
+    let scenario = guest::from_file(&scenario())?;
     let settings = Settings {
         kernel: arguments.own.kernel(&arguments.kernel),
         qemu: arguments.own.qemu.clone(),
         cpus: CPUS,
         devices: guest::devices(std::slice::from_ref(&scenario))?,
         emulation: scenario.needs_emulation(),
-        files: vec![Extra { host: file, guest: SCENARIO.to_owned() }],
+        files: vec![file()],
         ..Settings::with_kernel(&arguments.kernel)
     };
     let mut guest = Guest::boot(&settings)?;
-    let argv = [AGENT, "demo", SCENARIO, "--", TRACER, "live"].map(ToOwned::to_owned).to_vec();
-    let code = guest::command(&mut guest, argv, None)?;
+    let code = guest::command(&mut guest, argv(), None)?;
     guest.shutdown(None)?;
     Ok(code)
+}
+
+/// What runs in the guest that has [`file`]: the view, beside the scenario's processes.
+pub fn argv() -> Vec<String> {
+    [AGENT, "demo", SCENARIO, "--", TRACER, "live"].map(ToOwned::to_owned).to_vec()
+}
+
+/// The scenario for the guest.
+pub fn file() -> Extra {
+    Extra { host: scenario(), guest: SCENARIO.to_owned() }
 }
 
 /// The demo's scenario file.

@@ -27,6 +27,7 @@ pub mod fuzz;
 pub mod guest;
 pub mod initramfs;
 pub mod kernel;
+pub mod live_view;
 pub mod machine;
 pub mod matrix;
 pub mod modules;

@@ -25,10 +25,12 @@ use crate::cache::Cache;
 use crate::captures;
 use crate::cli::{Kernels, TestArgs};
 use crate::cost;
+use crate::demo;
 use crate::devices_test;
 use crate::foreign;
 use crate::guest;
 use crate::kernel::{Found, Kernel};
+use crate::live_view;
 use crate::matrix::{Matrix, Outcome as KernelOutcome, Row, document};
 use crate::progress::say;
 use crate::reconcile::{self, Attach, observed::Observed};
@@ -148,6 +150,7 @@ fn table(ways: &[Attach], seeds: u64) -> Result<Vec<GuestTest>> {
         fixed("a capture of a command's run", captures::record_a_command),
         fixed("bytes a fault in a capture", captures::bytes_a_fault),
         fixed("submissions and faults joined", submissions::joined),
+        fixed("the live view in a terminal", live_view::keys_in_screen_out),
         fixed("an open loop shows a stall", submissions::open_loop_shows_a_stall),
         random_scenarios(false, seeds),
         GuestTest {
@@ -318,7 +321,7 @@ fn guest_tests(
         Err(error) => return tally.fail(&format!("{wanted}: the devices of the tests"), &error),
     };
     let files = match Cache::open().and_then(|cache| accel_config::files(&cache)) {
-        Ok(files) => files,
+        Ok(files) => files.into_iter().chain([demo::file()]).collect(),
         Err(error) => return tally.fail(&format!("{wanted}: the guest's files"), &error),
     };
     let mut settings = Settings {
@@ -566,7 +569,7 @@ mod tests {
     #[test]
     fn every_scenario_file_is_valid_and_has_a_test() {
         let all = scenarios().unwrap();
-        assert_eq!(table(&[Attach::Auto], SEEDS).unwrap().len(), all.len() + 13);
-        assert_eq!(table(Attach::value_variants(), SEEDS).unwrap().len(), 4 * all.len() + 13);
+        assert_eq!(table(&[Attach::Auto], SEEDS).unwrap().len(), all.len() + 14);
+        assert_eq!(table(Attach::value_variants(), SEEDS).unwrap().len(), 4 * all.len() + 14);
     }
 }

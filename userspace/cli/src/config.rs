@@ -32,6 +32,8 @@ pub(crate) struct Tracing {
     /// A power of two.
     pub submission_sample: u32,
     pub batch_list: u32,
+    /// Faults a second from which on a rise is a storm, in place of the usual.
+    pub storm_per_s: Option<u32>,
 }
 
 impl Tracing {
@@ -70,6 +72,7 @@ impl Tracing {
             submitters: flags.submitter.clone(),
             submission_sample: flags.submission_sample,
             batch_list: flags.batch_list,
+            storm_per_s: flags.storm_rate,
         })
     }
 }

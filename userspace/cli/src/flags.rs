@@ -237,6 +237,10 @@ pub(crate) struct Common {
     #[arg(long, default_value_t = 64, value_name = "N", requires = "submitter")]
     pub batch_list: u32,
 
+    /// Faults a second of a process from which on a rise is a storm (docs/findings.md)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub storm_rate: Option<u32>,
+
     /// Send a record a stage in place of one a fault: to measure what that costs
     #[arg(long, hide = true)]
     pub stages: bool,

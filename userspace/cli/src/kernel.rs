@@ -57,6 +57,7 @@ impl Kernel {
                     }
                 },
             },
+            storm_per_s: tracing.storm_per_s,
             verbose: tracing.verbose,
         };
         let tracer = Tracer::attach(host, &options).map_err(failure)?;

@@ -577,6 +577,9 @@ pub struct SessionInfo {
     /// Where submissions are traced; absent where they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub submitters: Option<Submitters>,
+    /// Faults a second of one process from which on a rise is a storm, where it is not 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storm_per_s: Option<u32>,
 }
 
 impl SessionInfo {

@@ -215,6 +215,7 @@ impl Model {
             self.left_out = self.left_out.max(filter.left_out);
             self.batches.are_filtered();
         }
+        self.findings.begin(session);
         self.session = Some(session.clone());
         self.count_hits();
     }

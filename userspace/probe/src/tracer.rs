@@ -45,6 +45,8 @@ pub struct Options {
     /// Follow page requests as well.
     pub page_requests: bool,
     pub submissions: Submissions,
+    /// Told in the session, for those who look for storms.
+    pub storm_per_s: Option<u32>,
     /// Log from the programs through aya-log.
     pub verbose: bool,
 }
@@ -58,6 +60,7 @@ impl Default for Options {
             stages: false,
             page_requests: false,
             submissions: Submissions::default(),
+            storm_per_s: None,
             verbose: false,
         }
     }
@@ -193,6 +196,7 @@ impl Tracer {
             cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
             filter: None,
             submitters: prepared.submissions.as_ref().map(|submissions| submissions.told().clone()),
+            storm_per_s: options.storm_per_s,
         };
         let programs_log = options
             .verbose

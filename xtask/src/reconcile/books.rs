@@ -17,7 +17,7 @@ use dsascope_core::model::Batch;
 use dsascope_guest::report::{
     FileCounters, KERNEL, KernelReport, PROCESSES, ProcessReport, SYSFS, TRACER, TRACER_STDOUT, TracerReport,
 };
-use dsascope_guest::scenario::{Exit, Scenario, Submission};
+use dsascope_guest::scenario::{Exit, Findings, Scenario, Submission};
 use dsascope_testbed::truth::{self, BlockCause, DropReason, Event};
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +56,8 @@ pub struct Books {
     /// What the devices did besides serving descriptors, by name.
     pub acts: BTreeMap<String, DeviceActs>,
     pub pages: Pages,
+    /// What dsascope is to find.
+    pub findings: Option<Findings>,
 }
 
 /// A process' own account.
@@ -252,6 +254,7 @@ impl Books {
                 .collect(),
             kernel: report(outcome, KERNEL)?,
             acts: super::driver::acts(truth),
+            findings: scenario.findings.clone(),
         })
     }
 }

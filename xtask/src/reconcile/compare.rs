@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::books::{Account, Blocked, Books, DeviceAccount, Key, Process, Tracer, of_context};
 use super::missed::Missed;
 use super::observed::Observed;
-use super::{batches, deep, driver, pages, workload};
+use super::{batches, deep, driver, findings, pages, workload};
 
 /// Exit codes of dsascope: all well, and records were lost.
 const TRACER_OK: i32 = 0;
@@ -70,6 +70,8 @@ pub enum Rule {
     Tracer,
     /// What the devices did besides serving descriptors: commands, halts, errors that nobody serves, waits for a slot of the log.
     Device,
+    /// Found is what the scenario says, and nothing else.
+    Findings,
     /// Taint, BUG, WARNING.
     Kernel,
     /// What the guest itself finds against the scenario's expectations.
@@ -210,6 +212,7 @@ pub fn compare(books: &Books) -> Comparison {
     if let Some(account) = account {
         whole(account, missed, &mut comparison);
         comparison.differences.extend(driver::compare(account, missed, &books.acts, &books.kernel.log));
+        comparison.differences.extend(findings::compare(books.findings.as_ref(), account));
         keys.extend(account.keys());
     }
     let mut deep = account.and_then(deep::by_key);

@@ -8,6 +8,7 @@ pub mod books;
 pub mod compare;
 mod deep;
 pub mod driver;
+mod findings;
 mod missed;
 pub mod observed;
 mod pages;

@@ -1,6 +1,7 @@
 //! Books that agree are found exact, and each planted difference is found, by the rule that it breaks.
 
 mod devices;
+mod findings;
 mod missed;
 mod pages;
 
@@ -196,6 +197,7 @@ fn books() -> Books {
         kernel: KernelReport::default(),
         acts: BTreeMap::from([("dsa0".to_owned(), DeviceActs::default())]),
         pages: Pages::default(),
+        findings: None,
     }
 }
 

@@ -1,11 +1,11 @@
 //! From where on something is worth a word. docs/findings.md has each of them, and why.
 
-/// Faults a second of one file, over two seconds, that may be a storm.
+/// Faults a second of one file, over two seconds, that may be a storm: where the session has no other (`--storm-rate`).
 pub const STORM_PER_S: u64 = 500;
 /// So many times the median of the windows before is a change.
 pub const STORM_TIMES: u64 = 5;
-/// So many are a storm even if nothing changed, or nothing is known of before.
-pub const STORM_ALONE_PER_S: u64 = 5_000;
+/// So many times that rate are a storm even if nothing changed, or nothing is known of before.
+pub const STORM_ALONE_TIMES: u64 = 10;
 
 /// Faults of a file before a share of them says anything.
 pub const RATIO_FAULTS: u64 = 50;

@@ -21,7 +21,7 @@ use super::rows::Rows;
 use super::{Model, WINDOW_NS};
 use crate::decode::SoftwareError;
 use crate::driver::{DriverEvent, Happening, WqConfig};
-use crate::event::{Comm, CopyOutcome, DeviceKind, Fault, Interrupt, Key, Release};
+use crate::event::{Comm, CopyOutcome, DeviceKind, Fault, Interrupt, Key, Release, SessionInfo};
 use crate::findings::{Amount, Confidence, Evidence, Finding, FindingKind, threshold};
 use crate::name::{Context, DeviceId};
 use crate::rate::{BUCKET_NS, Rate};
@@ -95,6 +95,10 @@ impl Findings {
         push_bounded(&mut tally.evidence, evidence, EVIDENCE);
     }
 
+    pub(super) fn begin(&mut self, session: &SessionInfo) {
+        self.storms.least_per_s = session.storm_per_s.map_or(threshold::STORM_PER_S, u64::from);
+    }
+
     /// `row`: that of the fault's file. `config`: of its WQ.
     pub(super) fn fault(&mut self, fault: &Fault, row: &mut Process, config: Option<&WqConfig>) {
         if fault.marks.end_missing {
@@ -122,7 +126,7 @@ impl Findings {
     pub(super) fn look(&mut self, rows: &Rows, whole: &Rate, now_ns: u64) {
         self.next_look_ns = (now_ns / BUCKET_NS + 1).saturating_mul(BUCKET_NS);
         let per_s = whole.per_second(now_ns, WINDOW_NS, self.since_ns).unwrap_or(0.0);
-        if !self.storms.is_calm() || per_s >= threshold::STORM_PER_S as f64 / 2.0 {
+        if !self.storms.is_calm() || per_s >= self.storms.least_per_s as f64 / 2.0 {
             self.storms.look(rows.iter(), &self.pages, (now_ns, self.since_ns));
         }
     }

@@ -168,6 +168,7 @@ pub(crate) fn session() -> SessionInfo {
         cpus: 4,
         filter: None,
         submitters: None,
+        storm_per_s: None,
     }
 }
 

@@ -46,6 +46,12 @@ impl Tracer {
         if let Some(bytes) = options.ring_bytes {
             argv.extend(["--ring-size".into(), bytes.to_string()]);
         }
+        if let Some(rate) = options.storm_per_s {
+            argv.extend(["--storm-rate".into(), rate.to_string()]);
+        }
+        if options.submitters {
+            argv.extend(["--submitter".into(), "auto".into()]);
+        }
         Self::attach(argv, out, (TRACER_STDOUT, TRACER_STDERR))
     }
 

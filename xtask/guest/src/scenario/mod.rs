@@ -7,8 +7,11 @@ pub mod plan;
 mod random;
 mod validate;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::ops::Not;
 
+use dsascope_core::findings::FindingKind;
 use serde::{Deserialize, Serialize};
 
 pub use dsascope_submit::{Case, DeviceKind, Habit, MAX_TRANSFER_BYTES, Operation, Pages};
@@ -36,6 +39,23 @@ pub struct Scenario {
     /// By process name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub expect: BTreeMap<String, Expect>,
+    /// Without it nobody looks at what dsascope finds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Findings>,
+}
+
+/// What dsascope must find of the run, and what it may: nothing else. What its attached programs cannot see it need not.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Findings {
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub must: BTreeSet<FindingKind>,
+    /// One of these at least, as fast as the machine is.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub one_of: BTreeSet<FindingKind>,
+    /// These or not, as fast as the machine is.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub may: BTreeSet<FindingKind>,
 }
 
 /// What the run does to dsascope, when one is attached.
@@ -51,6 +71,12 @@ pub struct Tracer {
     /// SIGKILL so many milliseconds after the processes started; afterwards a second one is attached and stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kill_after_ms: Option<u32>,
+    /// From so many faults a second of a process on it finds a storm, however slow the machine is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storm_per_s: Option<NonZeroU32>,
+    /// It follows submissions of each process that has a WQ open, and so looks up where records are.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub submitters: bool,
 }
 
 impl Tracer {

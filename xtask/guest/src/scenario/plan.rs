@@ -248,6 +248,7 @@ mod tests {
                 devices: vec![device.unwrap()],
                 processes: vec![process],
                 expect: std::collections::BTreeMap::new(),
+                findings: None,
             }
         };
         let pending = scenario(Process { exit: Exit::Pending, ..process() });

@@ -70,6 +70,7 @@ pub fn random(seed: u64) -> Scenario {
         devices,
         processes,
         expect: BTreeMap::new(),
+        findings: None,
     };
     if seed % SHARING == SHARING - 1 {
         share(&mut r, &mut scenario);

@@ -84,6 +84,10 @@ impl Scenario {
         for name in self.expect.keys() {
             ensure!(names.contains(name), format!("expect.{name}"), "there is no process of that name");
         }
+        if let Some(findings) = &self.findings {
+            let surely = findings.must.intersection(&findings.may).next();
+            ensure!(surely.is_none(), "findings.may", "has what must be found: {surely:?}");
+        }
         Ok(())
     }
 

@@ -36,24 +36,24 @@ impl Change {
         Some(Self { per_s: now, before_per_s: history.get(history.len() / 2).map(|&count| per_s(count)) })
     }
 
-    /// How sure it is that this is a storm; `None`: it is none.
-    pub(super) fn storm(self) -> Option<Confidence> {
+    /// How sure it is that this is a storm, from so many a second on; `None`: it is none.
+    pub(super) fn storm(self, least_per_s: u64) -> Option<Confidence> {
         let grown = self
             .before_per_s
             .is_some_and(|before| self.per_s >= before.saturating_mul(threshold::STORM_TIMES));
         match self.per_s {
-            ..threshold::STORM_PER_S => None,
+            per_s if per_s < least_per_s => None,
             _ if grown => Some(Confidence::Certain),
-            threshold::STORM_ALONE_PER_S.. => Some(Confidence::Possible),
+            per_s if per_s / threshold::STORM_ALONE_TIMES >= least_per_s => Some(Confidence::Possible),
             _ => None,
         }
     }
 }
 
 /// The beginning of the first bucket of this window that has as many as a storm that is not over.
-fn began_ns(rate: &Rate, now_ns: u64) -> u64 {
+fn began_ns(rate: &Rate, now_ns: u64, least_per_s: u64) -> u64 {
     const IN_WINDOW: usize = (WINDOW_NS / BUCKET_NS) as usize;
-    let many = |&count: &u64| count * 1_000_000_000 / BUCKET_NS >= threshold::STORM_PER_S / 2;
+    let many = |&count: &u64| count * 1_000_000_000 / BUCKET_NS >= least_per_s / 2;
     let first = rate.history(now_ns, BUCKET_NS, IN_WINDOW).iter().position(many).unwrap_or(0);
     (now_ns / BUCKET_NS * BUCKET_NS).saturating_sub((IN_WINDOW - first) as u64 * BUCKET_NS)
 }
@@ -106,13 +106,22 @@ impl Episode {
 }
 
 /// See the module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Storms {
+    /// Faults a second from which on there may be one; half of it ends it.
+    pub(super) least_per_s: u64,
     episodes: VecDeque<Episode>,
     /// Ever begun, and those of them whose pages say why.
     begun: u64,
     given_back: u64,
     fresh: u64,
+}
+
+impl Default for Storms {
+    fn default() -> Self {
+        let episodes = VecDeque::new();
+        Self { least_per_s: threshold::STORM_PER_S, episodes, begun: 0, given_back: 0, fresh: 0 }
+    }
 }
 
 impl Storms {
@@ -135,8 +144,8 @@ impl Storms {
                 continue;
             }
             let Some(change) = Change::of(&row.rate, now_ns, since_ns) else { return };
-            match (at, change.storm()) {
-                (Some(at), _) if change.per_s < threshold::STORM_PER_S / 2 => self.episodes[at].over = true,
+            match (at, change.storm(self.least_per_s)) {
+                (Some(at), _) if change.per_s < self.least_per_s / 2 => self.episodes[at].over = true,
                 (Some(at), _) => self.follow(at, change.per_s, pages, key),
                 (None, Some(confidence)) => {
                     if let Some(at) = self.begin(row, change, confidence, now_ns) {
@@ -167,7 +176,7 @@ impl Storms {
             context: row.context,
             tgid: row.tgid,
             comm: row.comm,
-            began_ns: began_ns(&row.rate, now_ns),
+            began_ns: began_ns(&row.rate, now_ns, self.least_per_s),
             before_per_s: change.before_per_s,
             most_per_s: change.per_s,
             confidence,

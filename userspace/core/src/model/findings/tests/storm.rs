@@ -2,7 +2,7 @@
 
 use super::super::storm::Change;
 use super::*;
-use crate::findings::threshold::{STORM_ALONE_PER_S, STORM_PER_S};
+use crate::findings::threshold::{STORM_ALONE_TIMES, STORM_PER_S};
 
 const RECORDS: u64 = 0x7f00_0000_0000;
 
@@ -54,10 +54,24 @@ fn a_rate_that_becomes_five_times_what_it_was_is_a_storm() {
 }
 
 #[test]
+fn a_session_may_have_a_rate_of_its_own() {
+    let with = |storm_per_s, before, per_s| {
+        let session = SessionInfo { started_ns: SECOND, storm_per_s, ..SessionInfo::default() };
+        let session = vec![Event::Session(Box::new(session))];
+        found(&[begin(), session, storm(1, 8, before), storm(9, 4, per_s)].concat())
+    };
+    assert_eq!(with(Some(50), 5, 40), []);
+    assert_eq!(with(Some(50), 5, 50), [(FindingKind::Storm, 1)]);
+    assert_eq!(with(Some(50), 50, 100), [], "not five times as many");
+    assert_eq!(with(Some(2_000), 5, 1_000), []);
+    assert_eq!(with(None, 5, 40), []);
+}
+
+#[test]
 fn a_steady_rate_is_a_storm_only_when_it_is_very_high_and_then_only_possible() {
     let steady = |per_s| [begin(), storm(1, 5, per_s)].concat();
     assert_eq!(found(&steady(2_000)), []);
-    let finding = model(&steady(STORM_ALONE_PER_S)).findings().swap_remove(0);
+    let finding = model(&steady(STORM_PER_S * STORM_ALONE_TIMES)).findings().swap_remove(0);
     assert_eq!((finding.finding, finding.confidence), (FindingKind::Storm, Confidence::Possible));
     let words = &finding.evidence[0].words;
     assert!(words.contains("an unknown number before"), "{words}");
