@@ -67,6 +67,7 @@ pub(crate) enum Command {
   dsascope live
   dsascope live --filter redis
   dsascope live --submitter auto    from the submission to the moment that the program sees its record
+  dsascope live --baseline calm.dsc latencies against those of a capture, in the latency view (5)
   dsascope live --attach kprobe --ring-size 16MiB")]
     Live(Live),
 
@@ -368,6 +369,12 @@ pub(crate) struct Live {
     /// Configuration in place of ~/.config/dsascope/config.toml: first view and stage, keys (docs/config.toml)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+
+    /// Hold latencies against those of this capture, in the latency view (5)
+    ///
+    /// It is read once, before tracing begins. What is not the same about the two runs is said there, as `dsascope diff` has it.
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
 
     /// JSON Lines in place of the screen, as of `trace --json`
     #[arg(long, conflicts_with_all = ["filter", "ascii", "config", "ring", "last", "on", "run"])]

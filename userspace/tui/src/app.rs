@@ -13,6 +13,7 @@ use dsascope_core::model::{Batch, Header, Model};
 use dsascope_core::report::{Map, Report};
 use dsascope_core::stages::Stage;
 
+use crate::baseline::Baseline;
 use crate::batches::Table;
 use crate::faults::{self, Entry, Pick};
 use crate::keymap::{self, Askable, Command, Mode};
@@ -112,6 +113,7 @@ pub struct App {
     replay: Option<Box<Replay>>,
     recorder: bool,
     notice: Option<String>,
+    baseline: Option<Box<Baseline>>,
 }
 
 impl App {
@@ -146,6 +148,7 @@ impl App {
             replay: None,
             recorder: false,
             notice: None,
+            baseline: None,
         }
     }
 
@@ -154,6 +157,13 @@ impl App {
     pub fn configured(mut self, view: View, stage: Option<Stage>, keys: Remap) -> Self {
         (self.stage, self.keys) = (stage.unwrap_or(self.stage), keys);
         self.go_to(view);
+        self
+    }
+
+    /// Holds latencies against those of another run.
+    #[must_use]
+    pub fn against(mut self, baseline: Option<Baseline>) -> Self {
+        self.baseline = baseline.map(Box::new);
         self
     }
 
@@ -487,6 +497,10 @@ impl App {
     /// What a line should tell, until the next key.
     pub fn notice(&self) -> Option<&str> {
         self.notice.as_deref()
+    }
+
+    pub fn baseline(&self) -> Option<&Baseline> {
+        self.baseline.as_deref()
     }
 
     pub fn keys(&self) -> &Remap {

@@ -94,6 +94,11 @@ impl Theme {
         self.style(Color::Cyan, Modifier::empty())
     }
 
+    /// What is held against, or was marked: beside a sign of its own.
+    pub fn mark(&self) -> Style {
+        self.style(Color::Yellow, Modifier::BOLD)
+    }
+
     pub fn rule(&self) -> &'static str {
         match self.glyphs {
             Glyphs::Unicode => "─",

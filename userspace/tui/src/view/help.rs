@@ -4,7 +4,7 @@ use dsascope_core::probe::Verdict;
 use dsascope_core::stages::Stage;
 use ratatui::text::{Line, Span};
 
-use super::{batches, faults, processes};
+use super::{batches, compared, faults, processes};
 use crate::keymap::{Binding, NORMAL, RECORDER, REPLAY};
 use crate::remap::Remap;
 use crate::theme::Theme;
@@ -123,6 +123,10 @@ pub(super) fn lines(
             (
                 "histogram".into(),
                 "times of the chosen stage: each step to the right is longer by the same factor; the number at the left is the count of the highest bar",
+            ),
+            (
+                compared::MARK.into(),
+                "of a baseline (--baseline): where its bar would end, each histogram to its own highest bar; ratio: now by baseline, * certain (95 %), ~ it may be chance",
             ),
             ("-".into(), "not measured; never shown as zero"),
         ],

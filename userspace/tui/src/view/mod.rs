@@ -3,6 +3,7 @@
 mod addresses;
 mod batch;
 mod batches;
+mod compared;
 mod detail;
 mod devices;
 mod event_log;
@@ -71,7 +72,10 @@ fn draw_view(app: &App, frame: &mut Frame<'_>, panels: &Panels) {
         }
         Shape::Latency => {
             let (upper, lower) = heat::split(panels.latency);
-            latency::draw(app, frame, upper);
+            match app.baseline() {
+                Some(baseline) => compared::draw(app, baseline, frame, upper),
+                None => latency::draw(app, frame, upper),
+            }
             heat::draw(app, frame, lower);
         }
         Shape::Overview | Shape::Processes | Shape::Table => {
@@ -146,8 +150,13 @@ pub fn text(app: &App) -> String {
             help::lines(app.theme(), app.view(), app.keys(), app.model().verdicts(), WIDTH)
         }
         (None, Shape::Lines, _) => lines(app, WIDTH),
-        (None, _, Focus::Faults) => selected_lines(app, WIDTH).1,
-        (None, _, Focus::Processes) => processes::lines(app, WIDTH),
+        (None, Shape::Latency, _) => compared::lines(app, WIDTH),
+        (None, _, Focus::Processes) => processes::lines(app, &marked, WIDTH),
+        (None, _, Focus::Faults) if marked.is_empty() => selected_lines(app, (WIDTH, MOST_COPIED)).1,
+        (None, _, Focus::Faults) => match app.batches() {
+            Some(batches) => batches::lines(app, batches, &marked, ROW_WIDTH),
+            None => faults::lines(app, &marked, ROW_WIDTH),
+        },
     };
     let lines = lines.iter().take(MOST_COPIED).map(|line| line.to_string().trim_end().to_owned() + "\n");
     lines.collect()
