@@ -366,7 +366,13 @@ pub(crate) struct Live {
     #[arg(long)]
     pub ascii: bool,
 
-    /// Configuration in place of ~/.config/dsascope/config.toml: first view and stage, keys (docs/config.toml)
+    /// Leave the mouse to the terminal
+    ///
+    /// Else a click opens a view or a row and the wheel scrolls; most terminals select text while Shift is held.
+    #[arg(long)]
+    pub no_mouse: bool,
+
+    /// Configuration in place of ~/.config/dsascope/config.toml: first view and stage, mouse, keys (docs/config.toml)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -377,7 +383,7 @@ pub(crate) struct Live {
     pub baseline: Option<PathBuf>,
 
     /// JSON Lines in place of the screen, as of `trace --json`
-    #[arg(long, conflicts_with_all = ["filter", "ascii", "config", "ring", "last", "on", "run"])]
+    #[arg(long, conflicts_with_all = ["filter", "ascii", "no_mouse", "config", "baseline", "ring", "last", "on", "run"])]
     pub json: bool,
 
     /// Play a capture (--from) so many times as fast as it happened: 0.1 to 1000, or `max`

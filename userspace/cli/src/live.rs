@@ -53,6 +53,7 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
     let mut feed = Feed::new(source, Pace::default(), sieve, recorder);
     let (width, height) = crossterm::terminal::size().unwrap_or((0, 0));
     let filter = if flags.filter.is_empty() { &settings.filter } else { &flags.filter };
+    let mouse = settings.mouse && !flags.no_mouse;
     let theme = theme(flags.ascii || settings.ascii);
     let mut app = App::new(theme, width, height, filter)
         .configured(settings.view, settings.stage, settings.keys)
@@ -62,7 +63,7 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
     }
     // Before the thread that reads keys starts, so that a signal at any moment finds its handler.
     let mut signals = Signals::with_suspend().context("watch signals")?;
-    let mut guard = Guard::enter().context("take the terminal")?;
+    let mut guard = Guard::enter(mouse).context("take the terminal")?;
     let mut screen = new_screen()?;
     let mut keys = EventStream::new();
     let mut batch = Vec::new();
@@ -86,7 +87,7 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
                 Asked::Suspend => {
                     drop(guard);
                     stop();
-                    guard = Guard::enter().context("take the terminal again")?;
+                    guard = Guard::enter(mouse).context("take the terminal again")?;
                     // Not Terminal::clear, which asks the terminal for its cursor and so waits for the reader of keys.
                     screen = new_screen()?;
                     asked.redraw = true;
@@ -233,10 +234,11 @@ fn new_screen() -> Result<Screen> {
     Terminal::new(backend).context("set the screen up")
 }
 
-/// A terminal's event as the view takes it; focus, mouse and paste mean nothing to it.
+/// A terminal's event as the view takes it; focus and paste mean nothing to it.
 fn input(event: crossterm::event::Event) -> Option<Input> {
     match event {
         crossterm::event::Event::Key(key) => Some(Input::Key(key)),
+        crossterm::event::Event::Mouse(mouse) => Some(Input::Mouse(mouse)),
         crossterm::event::Event::Resize(width, height) => Some(Input::Resize { width, height }),
         _ => None,
     }

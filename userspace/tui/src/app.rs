@@ -7,7 +7,7 @@ mod jump;
 
 use std::collections::HashSet;
 
-use crossterm::event::KeyEvent;
+use crossterm::event::{KeyEvent, MouseEvent};
 use dsascope_core::event::{Event, Fault, Key};
 use dsascope_core::model::{Batch, Header, Model};
 use dsascope_core::report::{Map, Report};
@@ -31,6 +31,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 #[derive(Clone, Debug)]
 pub enum Input {
     Key(KeyEvent),
+    Mouse(MouseEvent),
     Resize {
         width: u16,
         height: u16,
@@ -187,6 +188,14 @@ impl App {
                 }
                 None => Actions::default(),
             },
+            Input::Mouse(event) => {
+                let changed = self.mouse(event);
+                if changed {
+                    self.notice = None;
+                    self.derive();
+                }
+                Actions { redraw: changed, ..Actions::default() }
+            }
             Input::Resize { width, height } => {
                 (self.width, self.height) = (width, height);
                 self.derive();
@@ -336,7 +345,7 @@ impl App {
 
     /// Goes to the detail of the selected fault, or from a process to its faults.
     fn open(&mut self) {
-        if !matches!(self.view.shape(), Shape::Overview | Shape::Processes | Shape::Table) {
+        if !self.view.shape().has_tables() {
             return;
         }
         match self.focus {
@@ -410,8 +419,7 @@ impl App {
                     }
                 }
                 Focus::Processes => {
-                    let row = step(self.process_row(), steps, self.rows.len() + 1);
-                    self.selected = row.checked_sub(1).and_then(|row| self.rows.get(row)).map(|row| row.key);
+                    self.choose_process(step(self.process_row(), steps, self.rows.len() + 1));
                 }
                 Focus::Faults if !self.entries.is_empty() => {
                     let row = step(self.fault_row().unwrap_or(0), steps, self.entries.len());
@@ -420,6 +428,11 @@ impl App {
                 Focus::Faults => {}
             },
         }
+    }
+
+    /// Row 0 is that of all processes.
+    fn choose_process(&mut self, row: usize) {
+        self.selected = row.checked_sub(1).and_then(|row| self.rows.get(row)).map(|row| row.key);
     }
 
     /// Rows that a page key moves by, or that an overlay shows.
@@ -440,7 +453,7 @@ impl App {
         self.model.refresh();
         self.header = self.model.header();
         // The others show no row; a thousand of them are not collected and sorted for nothing.
-        if matches!(self.view.shape(), Shape::Lines | Shape::Latency) {
+        if !self.view.shape().has_tables() {
             return true;
         }
         let model = self.frozen.as_deref().map_or(&self.model, |(model, _)| model);

@@ -92,6 +92,11 @@ pub const NORMAL: &[Binding] = &[
     binding("f", "findings", "what was found to be wrong (also 9), and back"),
     binding("Space", "freeze", "hold the screen still; events are still counted"),
     binding("Up Down", "", "select a row (also k j, PgUp PgDn, Home End)"),
+    binding(
+        "Mouse",
+        "",
+        "click: open a view, choose a row, open the chosen one, order by a column; wheel: scroll (Shift leaves it to the terminal)",
+    ),
     binding("Esc", "", "close what is open; go back to following the newest fault; clear the filter"),
 ];
 

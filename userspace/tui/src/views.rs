@@ -15,6 +15,13 @@ pub enum Shape {
     Lines,
 }
 
+impl Shape {
+    /// Whether it has rows that can be chosen.
+    pub const fn has_tables(self) -> bool {
+        matches!(self, Self::Overview | Self::Processes | Self::Table)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum View {
     #[default]

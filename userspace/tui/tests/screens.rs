@@ -3,45 +3,17 @@
 mod support;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use dsascope_core::event::{CopyOutcome, Event};
+use dsascope_common::hw::completion::status;
+use dsascope_core::compare::{By, Collector};
+use dsascope_core::event::{CopyOutcome, Event, Filtering};
 use dsascope_core::filter::Sieve;
-use dsascope_tui::theme::{Colours, Glyphs};
-use dsascope_tui::{Actions, App, Ask, Input, Replay, Theme, View, view};
+use dsascope_core::model::Model;
+use dsascope_tui::theme::Colours;
+use dsascope_tui::{Actions, App, Ask, Baseline, Input, Replay, Theme, View, view};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use support::script;
-
-const UNICODE: Theme = Theme { colours: Colours::Ansi16, glyphs: Glyphs::Unicode };
-const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
-
-fn app(theme: Theme, (width, height): (u16, u16), events: Vec<Event>) -> App {
-    let mut app = App::new(theme, width, height, "");
-    for event in events {
-        let _ = app.update(Input::Event(Box::new(event)));
-    }
-    app
-}
-
-fn key(app: &mut App, code: KeyCode) -> Actions {
-    app.update(Input::Key(KeyEvent::new(code, KeyModifiers::NONE)))
-}
-
-fn press(app: &mut App, codes: impl IntoIterator<Item = KeyCode>) {
-    for code in codes {
-        let _ = key(app, code);
-    }
-}
-
-fn type_text(app: &mut App, text: &str) {
-    press(app, text.chars().map(KeyCode::Char));
-}
-
-fn screen(app: &App, (width, height): (u16, u16)) -> String {
-    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a test backend");
-    terminal.draw(|frame| view::draw(app, frame)).expect("a test backend");
-    let lines = terminal.backend().to_string();
-    lines.lines().map(|line| line.trim_matches('"').trim_end()).collect::<Vec<_>>().join("\n")
-}
+use support::view::{SIZES, UNICODE, app, fed, key, open, press, screen, type_text};
 
 #[test]
 fn busy() {
@@ -420,11 +392,6 @@ fn drawing_uses_sixteen_colours_at_most_and_none_when_told() {
         let any = cells.iter().any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset);
         assert_eq!(any, coloured);
     }
-}
-
-fn open(app: &mut App, view: View) {
-    press(app, [KeyCode::Char(view.digit())]);
-    assert_eq!(app.view(), view);
 }
 
 #[test]

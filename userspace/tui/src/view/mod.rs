@@ -32,6 +32,7 @@ use crate::app::{App, Focus, Overlay};
 use crate::format::fit;
 use crate::layout::{self, MIN_HEIGHT, MIN_WIDTH, Panels, Screen};
 use crate::remap::Remap;
+use crate::rows;
 use crate::theme::Theme;
 use crate::views::{Shape, View};
 
@@ -160,6 +161,17 @@ pub fn text(app: &App) -> String {
     };
     let lines = lines.iter().take(MOST_COPIED).map(|line| line.to_string().trim_end().to_owned() + "\n");
     lines.collect()
+}
+
+/// The view whose name is in this column of the line of names.
+pub(crate) fn tab_at(width: u16, column: u16) -> Option<View> {
+    tabs::at(width, column)
+}
+
+/// What a column of the process table orders by.
+pub(crate) fn process_column_at(width: u16, column: u16) -> Option<rows::Column> {
+    let index = table::column_at(&processes::COLUMNS, width, column)?;
+    rows::Column::ALL.get(index).copied()
 }
 
 /// How many those are.

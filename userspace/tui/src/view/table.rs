@@ -59,6 +59,18 @@ pub(super) fn widths(columns: &[Column], room: u16) -> Vec<u16> {
     widths
 }
 
+/// Which column lies there, the blank before it included.
+pub(super) fn column_at(columns: &[Column], room: u16, at: u16) -> Option<usize> {
+    let mut end = 0;
+    widths(columns, room).into_iter().position(|width| {
+        if width == 0 {
+            return false;
+        }
+        end += width + u16::from(end > 0);
+        at < end
+    })
+}
+
 /// One row of cells, each with its style.
 pub(super) fn line_of<S: AsRef<str>>(
     columns: &[Column],
@@ -111,5 +123,8 @@ mod tests {
         assert_eq!(widths(&columns, 22), [6, 5, 9]);
         assert_eq!(widths(&columns, 114), [10, 5, 97]);
         assert_eq!(widths(&columns, 11), [4, 5, 0]);
+        let at = |at| column_at(&columns, 14, at);
+        assert_eq!([0, 3, 4, 9, 10, 13, 14].map(at), [0, 0, 1, 1, 2, 2, 9].map(|n| (n < 9).then_some(n)));
+        assert_eq!(column_at(&columns, 11, 10), None);
     }
 }
