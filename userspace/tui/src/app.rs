@@ -4,6 +4,8 @@
 //! Refuses: clocks, terminals, files. Time comes with [`Event::Tick`].
 
 mod jump;
+pub mod marks;
+mod mouse;
 
 use std::collections::HashSet;
 
@@ -25,6 +27,9 @@ use crate::search::Search;
 use crate::theme::Theme;
 use crate::view;
 use crate::views::{Shape, View};
+
+pub use marks::Marks;
+pub(crate) use mouse::scrolled;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -95,6 +100,7 @@ pub struct App {
     selected: Option<Key>,
     first_row: usize,
     pick: Pick,
+    marks: Marks,
     /// Faults of this open file alone.
     only: Option<Key>,
     model: Model,
@@ -136,6 +142,7 @@ impl App {
             selected: None,
             first_row: 0,
             pick: Pick::default(),
+            marks: Marks::default(),
             only: None,
             header: model.header(),
             model,
@@ -303,6 +310,8 @@ impl App {
             Command::StagePrevious => self.stage = rows::step_stage(self.stage, -1),
             Command::NextFailed => self.next_failed(),
             Command::Worst => self.open_worst(),
+            Command::Mark => self.turn_mark(),
+            Command::NextMarked => self.next_marked(),
             Command::Batches if self.view != View::Overview => self.go_to(match self.view {
                 View::Batches => View::Faults,
                 _ => View::Batches,
@@ -461,9 +470,10 @@ impl App {
         self.rows = rows::collect(model, self.stage).filter(|row| fitting.takes_row(row)).collect();
         self.sort.apply(&mut self.rows);
         let shown: HashSet<Key> = self.rows.iter().map(|row| row.key).collect();
-        self.entries = faults::collect(model, self.only, &shown, &fitting);
+        self.entries = faults::collect(model, self.only, &shown, &fitting, &self.marks);
         if let Some(table) = &mut self.batches {
-            table.collect(model, self.only, &shown);
+            table.collect(model, self.only, &shown, self.marks.batches());
+            self.marks.renew(&table.rows);
         }
         if let Some(panels) = self.panels() {
             let height = layout::table_rows(panels.processes);

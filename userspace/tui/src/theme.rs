@@ -196,6 +196,7 @@ mod tests {
             theme.title(true),
             theme.key(),
             theme.bar(),
+            theme.mark(),
             theme.columns(),
         ];
         for style in styles {

@@ -140,10 +140,13 @@ fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
     }
 }
 
-/// What is open, or selected, as text: at most [`MOST_COPIED`] lines.
+/// What is open, or marked, or selected, as text: at most [`MOST_COPIED`] lines.
 #[must_use]
 pub fn text(app: &App) -> String {
     const WIDTH: u16 = 120;
+    // Sentences are whole.
+    const ROW_WIDTH: u16 = 220;
+    let marked = app.marked();
     let lines = match (app.overlay(), app.view().shape(), app.focus()) {
         (Some(Overlay::Detail { fault, .. }), ..) => fault_lines(app, fault, WIDTH),
         (Some(Overlay::Batch { batch, .. }), ..) => batch_lines(app, batch, WIDTH),

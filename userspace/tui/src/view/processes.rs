@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::Line;
 
-use super::table::{Column, draw_row, line_of, widths};
+use super::table::{Column, draw_row, draw_sign, lines_of, widths};
 use crate::app::{App, Focus};
 use crate::format::{count, fit, fit_end, optional_duration, rate};
 use crate::rows::{Row, failure_ratio};
@@ -79,18 +79,24 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
         };
         let style = if index == app.process_row() { theme.selected(focused) } else { theme.text() };
         draw_row(frame, line(2 + place as u16), &COLUMNS, &widths, &cells, style);
+        let row = index.checked_sub(1).and_then(|index| app.rows().get(index));
+        if row.is_some_and(|row| app.marks().has_process(row.key)) {
+            draw_sign(frame, line(2 + place as u16), widths[0], theme.mark());
+        }
     }
 }
 
-/// The whole table as lines.
-pub(super) fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
+/// The whole table as lines, or the marked rows of it.
+pub(super) fn lines(app: &App, marked: &[usize], width: u16) -> Vec<Line<'static>> {
     let widths = widths(&COLUMNS, width);
-    let titles: Vec<_> = COLUMNS.iter().map(|column| (column.title, Style::new())).collect();
-    let rows = app.rows().iter().map(|row| line_of(&COLUMNS, &widths, &cells(app, row, widths[CGROUP])));
-    [line_of(&COLUMNS, &widths, &titles), line_of(&COLUMNS, &widths, &all(app))]
-        .into_iter()
-        .chain(rows)
-        .collect()
+    let row = |row: &Row| cells(app, row, widths[CGROUP]);
+    match marked {
+        [] => {
+            let rows = std::iter::once(all(app)).chain(app.rows().iter().map(row));
+            lines_of(&COLUMNS, &widths, rows)
+        }
+        _ => lines_of(&COLUMNS, &widths, marked.iter().filter_map(|&at| app.rows().get(at)).map(row)),
+    }
 }
 
 /// Why the table is empty.

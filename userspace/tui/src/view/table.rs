@@ -108,6 +108,30 @@ pub(super) fn draw_row<S: AsRef<str>>(
     frame.render_widget(line, Rect { height: 1, ..area });
 }
 
+/// What a marked row has before its first cell, or behind it where that is full.
+const SIGN: &str = "*";
+
+/// Marks the row that was drawn in this area.
+pub(super) fn draw_sign(frame: &mut Frame<'_>, area: Rect, first_width: u16, style: Style) {
+    let buffer = frame.buffer_mut();
+    let has_room = buffer.cell((area.x, area.y)).is_some_and(|cell| cell.symbol() == " ");
+    let x = if has_room { area.x } else { area.x + first_width };
+    if let Some(cell) = buffer.cell_mut((x, area.y)) {
+        cell.set_symbol(SIGN).set_style(style);
+    }
+}
+
+/// Names of columns and rows as text.
+pub(super) fn lines_of(
+    columns: &[Column],
+    widths: &[u16],
+    rows: impl IntoIterator<Item = Vec<(String, Style)>>,
+) -> Vec<Line<'static>> {
+    let titles: Vec<_> = columns.iter().map(|column| (column.title, Style::new())).collect();
+    let rows = rows.into_iter().map(|cells| line_of(columns, widths, &cells));
+    std::iter::once(line_of(columns, widths, &titles)).chain(rows).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
