@@ -218,6 +218,31 @@ fn findings() {
 }
 
 #[test]
+fn findings_that_are_over_stand_below_those_that_go_on() {
+    let later = |seconds: u64| Event::Tick { now_ns: script::START_NS + seconds * 1_000_000_000 };
+    let halted = script::trouble().into_iter().filter(|event| {
+        matches!(event, Event::Driver(event) if matches!(event.what, dsascope_core::event::Happening::Halt { .. }))
+    });
+    let mut events = script::trouble();
+    events.push(later(30));
+    // Once more what began then, half a minute later.
+    events.extend(halted.map(|mut event| {
+        if let Event::Driver(event) = &mut event {
+            event.at_ns += 40_000_000_000;
+        }
+        event
+    }));
+    events.push(later(41));
+    for size in SIZES {
+        let mut app = app(UNICODE, size, events.clone());
+        open(&mut app, View::Findings);
+        insta::assert_snapshot!(format!("findings_history_{}x{}", size.0, size.1), screen(&app, size));
+    }
+    let app = app(UNICODE, SIZES[1], events);
+    assert!(screen(&app, SIZES[1]).contains("! device halted"), "what goes on comes first");
+}
+
+#[test]
 fn batches_scroll_filter_and_go_again() {
     let size = (60, 15);
     let mut app = app(UNICODE, size, script::busy(10));
