@@ -409,7 +409,7 @@ impl App {
                 *scroll = moved(*scroll, steps, lines, height);
             }
             Some(Overlay::Batch { scroll, batch }) => {
-                let lines = view::batch_height(&self.theme, batch, self.width);
+                let lines = view::batch_height(&self.theme, batch, self.width, height);
                 *scroll = moved(*scroll, steps, lines, height);
             }
             Some(Overlay::Detail { scroll, fault }) => {

@@ -16,6 +16,14 @@ pub enum Glyphs {
     Ascii,
 }
 
+/// What a time line shows of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Queue,
+    Service,
+    Copy,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Theme {
     pub colours: Colours,
@@ -160,6 +168,18 @@ impl Theme {
         let most = points.iter().copied().max().unwrap_or(0).max(1);
         let eighths = |point: u64| point.saturating_mul(8).div_ceil(most) as usize;
         points.iter().map(|&point| self.column_cell(eighths(point))).collect()
+    }
+
+    /// A cell of a time line.
+    pub fn part(&self, part: Part) -> &'static str {
+        match (self.glyphs, part) {
+            (Glyphs::Unicode, Part::Queue) => "░",
+            (Glyphs::Unicode, Part::Service) => "▒",
+            (Glyphs::Unicode, Part::Copy) => "█",
+            (Glyphs::Ascii, Part::Queue) => ".",
+            (Glyphs::Ascii, Part::Service) => "-",
+            (Glyphs::Ascii, Part::Copy) => "=",
+        }
     }
 
     /// A cell of a horizontal bar.

@@ -19,6 +19,7 @@ mod processes;
 mod table;
 mod tabs;
 mod text;
+mod timeline;
 
 use dsascope_core::event::Fault;
 use dsascope_core::model::{Batch, Submissions};
@@ -59,7 +60,7 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
             overlay(app.theme(), frame, body, "fault", &fault_lines(app, fault, body.width), *scroll);
         }
         Some(Overlay::Batch { batch, scroll }) => {
-            overlay(app.theme(), frame, body, "batch", &batch_lines(app, batch, body.width), *scroll);
+            overlay(app.theme(), frame, body, "batch", &batch_lines(app, batch, below_rule(body)), *scroll);
         }
         None => draw_view(app, frame, &panels),
     }
@@ -103,15 +104,17 @@ fn draw_view(app: &App, frame: &mut Frame<'_>, panels: &Panels) {
 
 /// What the cursor of a table is on, beside the table.
 fn draw_selected(app: &App, frame: &mut Frame<'_>, area: Rect) {
-    let (title, lines) = selected_lines(app, area.width);
+    let (title, lines) = selected_lines(app, below_rule(area));
     overlay(app.theme(), frame, area, title, &lines, 0);
 }
 
 /// The fault or the batch under the cursor; nothing when there is none.
-fn selected_lines(app: &App, width: u16) -> (&'static str, Vec<Line<'static>>) {
+fn selected_lines(app: &App, (width, rows): (u16, usize)) -> (&'static str, Vec<Line<'static>>) {
     let fault = || app.entries().get(app.fault_row()?);
     let (title, lines) = match app.batches() {
-        Some(batches) => ("batch", batches.get(app.batch_row()).map(|batch| batch_lines(app, batch, width))),
+        Some(batches) => {
+            ("batch", batches.get(app.batch_row()).map(|batch| batch_lines(app, batch, (width, rows))))
+        }
         None => ("fault", fault().map(|entry| fault_lines(app, &entry.fault, width))),
     };
     (title, lines.unwrap_or_default())
@@ -122,9 +125,14 @@ fn fault_lines(app: &App, fault: &Fault, width: u16) -> Vec<Line<'static>> {
     detail::lines(app.theme(), fault, process, app.shown().submissions(), width)
 }
 
-fn batch_lines(app: &App, batch: &Batch, width: u16) -> Vec<Line<'static>> {
+/// Columns and rows of an area below its title.
+fn below_rule(area: Rect) -> (u16, usize) {
+    (area.width, usize::from(area.height.saturating_sub(1)))
+}
+
+fn batch_lines(app: &App, batch: &Batch, room: (u16, usize)) -> Vec<Line<'static>> {
     let started_ns = app.model().session().map_or(0, |session| session.started_ns);
-    batch::lines(app.theme(), batch, started_ns, width)
+    batch::lines(app.theme(), batch, started_ns, room)
 }
 
 /// The lines of a view that is made of them.
@@ -149,7 +157,7 @@ pub fn text(app: &App) -> String {
     let marked = app.marked();
     let lines = match (app.overlay(), app.view().shape(), app.focus()) {
         (Some(Overlay::Detail { fault, .. }), ..) => fault_lines(app, fault, WIDTH),
-        (Some(Overlay::Batch { batch, .. }), ..) => batch_lines(app, batch, WIDTH),
+        (Some(Overlay::Batch { batch, .. }), ..) => batch_lines(app, batch, (WIDTH, MOST_COPIED)),
         (Some(Overlay::Help { .. }), ..) => {
             help::lines(app.theme(), app.view(), app.keys(), app.model().verdicts(), WIDTH)
         }
@@ -234,9 +242,9 @@ pub(crate) fn detail_height(theme: &Theme, fault: &Fault, submissions: &Submissi
     detail::lines(theme, fault, None, submissions, width).len()
 }
 
-/// Lines of a batch's detail at this width.
-pub(crate) fn batch_height(theme: &Theme, batch: &Batch, width: u16) -> usize {
-    batch::lines(theme, batch, 0, width).len()
+/// Lines of a batch's detail at this width, where so many rows are shown.
+pub(crate) fn batch_height(theme: &Theme, batch: &Batch, width: u16, rows: usize) -> usize {
+    batch::lines(theme, batch, 0, (width, rows)).len()
 }
 
 /// A panel's first row: `── title ───────── note ──`.
