@@ -45,6 +45,7 @@ const PROCESS_COLUMNS: [&str; processes::COLUMNS.len()] = [
     "half of the chosen stage's times are not longer",
     "99 in 100 are not longer",
     "the longest",
+    "descriptors that the process submitted to the work queue a second, as of the last second; - where they are not followed (--submitter)",
     "of its faults, how many in a hundred were not delivered",
     "faults of the last twelve seconds, the newest at the right; the highest of them is full",
 ];
