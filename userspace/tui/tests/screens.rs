@@ -2,20 +2,15 @@
 
 mod support;
 
-use std::num::NonZeroU64;
-
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use dsascope_common::hw::completion::status;
-use dsascope_core::compare::{By, Collector};
-use dsascope_core::event::{CopyOutcome, Event, Filtering};
+use dsascope_core::event::{CopyOutcome, Event};
 use dsascope_core::filter::Sieve;
-use dsascope_core::model::Model;
 use dsascope_tui::theme::Colours;
-use dsascope_tui::{Actions, App, Ask, Baseline, Input, Replay, Theme, View, view};
+use dsascope_tui::{Actions, App, Ask, Input, Replay, Theme, View, view};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use support::script;
-use support::view::{SIZES, UNICODE, app, fed, key, open, press, screen, type_text};
+use support::view::{SIZES, UNICODE, app, key, open, press, screen, type_text};
 
 #[test]
 fn busy() {
@@ -203,62 +198,6 @@ fn batch_detail() {
         press(&mut app, [KeyCode::Char('b'), KeyCode::Tab, KeyCode::Down, KeyCode::Down, KeyCode::Enter]);
         insta::assert_snapshot!(format!("batch_detail_{}x{}", size.0, size.1), screen(&app, size));
     }
-}
-
-/// Forty elements of one batch, each queued when the one before it is served, every tenth failed.
-fn large_batch() -> Vec<Event> {
-    let mut events = script::busy(2);
-    let of_batch = |event: &Event| match event {
-        Event::Fault(fault) if fault.entry.batch() && fault.entry.first_err_in_batch() => Some(*fault),
-        _ => None,
-    };
-    let template = events.iter().find_map(of_batch).expect("an element");
-    let last_ns = events.iter().map(Event::at_ns).max().expect("events");
-    for n in 0..=40_u64 {
-        let mut fault = template;
-        let at = last_ns + n * 60_000;
-        let time = |after_ns: u64| NonZeroU64::new(at + after_ns);
-        fault.times.queued_ns = time(0);
-        fault.times.started_ns = time(20_000 + n * 6_000);
-        fault.times.copy_start_ns = time(60_000 + n * 6_000);
-        fault.times.copy_end_ns = time(200_000 + n * 10_000);
-        fault.at_ns = at + 800_000;
-        fault.entry = fault.entry.with_batch_id(99).with_batch_idx(n as u16).with_first_err_in_batch(n == 0);
-        if n == 40 {
-            fault.entry = fault.entry.with_error(status::BATCH_EVL_ERR).with_batch(false);
-        } else if n % 10 == 9 {
-            fault.copy = CopyOutcome::Short { asked: 32, done: 0 };
-        }
-        events.push(Event::Fault(fault));
-    }
-    events.push(Event::Tick { now_ns: last_ns + 10_000_000 });
-    events
-}
-
-#[test]
-fn a_batch_with_its_time_line() {
-    let opened = |theme, size| {
-        let mut app = app(theme, size, large_batch());
-        open(&mut app, View::Batches);
-        let row = app.batches().expect("batches").iter().position(|batch| batch.id == 99).expect("the batch");
-        press(&mut app, std::iter::repeat_n(KeyCode::Down, row));
-        app
-    };
-    for size in SIZES {
-        let mut app = opened(UNICODE, size);
-        press(&mut app, [KeyCode::Enter, KeyCode::End]);
-        insta::assert_snapshot!(format!("timeline_{}x{}", size.0, size.1), screen(&app, size));
-    }
-    let mut app = opened(Theme::PLAIN, SIZES[0]);
-    press(&mut app, [KeyCode::Enter, KeyCode::End]);
-    let plain = screen(&app, SIZES[0]);
-    assert!(plain.is_ascii() && plain.lines().all(|line| line.len() <= 80), "{plain}");
-    // As text each element has its row, and none is left for words.
-    let text = view::text(&app);
-    assert!((0..40).all(|n| text.contains(&format!("  element {n} "))), "{text}");
-    assert!(!text.contains(" more"), "{text}");
-    // Beside the table.
-    insta::assert_snapshot!("timeline_beside", screen(&opened(UNICODE, SIZES[2]), SIZES[2]));
 }
 
 #[test]
@@ -494,94 +433,6 @@ fn each_view() {
             insta::assert_snapshot!(format!("{name}_{what}"), screen(&app, SIZES[1]));
         }
     }
-}
-
-/// A run of a script, as the live view reads one from a file.
-fn baseline(events: &[Event], damaged: bool) -> Baseline {
-    let mut model = Model::default();
-    let mut collector = Collector::new(By::Process);
-    for event in events {
-        model.update(event);
-        collector.event(&model, event);
-    }
-    Baseline::new("before.dsc".into(), collector.finish(&model), damaged)
-}
-
-#[test]
-fn latencies_beside_those_of_a_baseline() {
-    // Another kernel and smaller queues, one process less, and copies that took half as long.
-    let mut events = script::busy(6);
-    for event in &mut events {
-        match event {
-            Event::Session(session) => {
-                session.kernel = "6.12.57+deb13-amd64".into();
-                session
-                    .devices
-                    .iter_mut()
-                    .flat_map(|device| &mut device.wqs)
-                    .for_each(|wq| wq.size = Some(8));
-            }
-            Event::Fault(fault) => {
-                let [Some(from), Some(to), Some(done)] =
-                    [fault.times.copy_start_ns, fault.times.copy_end_ns, fault.times.done_ns]
-                else {
-                    continue;
-                };
-                let saved = (to.get() - from.get()) / 2;
-                fault.times.copy_end_ns = NonZeroU64::new(to.get() - saved);
-                fault.times.done_ns = NonZeroU64::new(done.get() - saved);
-            }
-            _ => {}
-        }
-    }
-    events.retain(|event| !matches!(event, Event::Fault(fault) if fault.tgid == Some(1388)));
-    let before = baseline(&events, true);
-    let against = |theme, size: (u16, u16)| {
-        let app = App::new(theme, size.0, size.1, "").against(Some(before.clone()));
-        let mut app = fed(app, script::busy(10));
-        open(&mut app, View::Latency);
-        app
-    };
-    for size in SIZES {
-        insta::assert_snapshot!(
-            format!("baseline_{}x{}", size.0, size.1),
-            screen(&against(UNICODE, size), size)
-        );
-    }
-    let plain = screen(&against(Theme::PLAIN, SIZES[0]), SIZES[0]);
-    assert!(
-        plain.is_ascii() && plain.contains("o: baseline before.dsc") && plain.contains("o baseline"),
-        "{plain}"
-    );
-    let mut app = against(UNICODE, SIZES[1]);
-    insta::assert_snapshot!("baseline_as_text", view::text(&app));
-    // Of a process: that of its command and work queue, and of one that the baseline does not have, none.
-    let pid = |app: &App| app.rows()[app.process_row() - 1].tgid;
-    let mut none = Vec::new();
-    for _ in 0..4 {
-        press(&mut app, [KeyCode::Char('2'), KeyCode::Down]);
-        let pid = pid(&app);
-        press(&mut app, [KeyCode::Char('5')]);
-        if screen(&app, SIZES[1]).contains("baseline before.dsc has none of it") {
-            none.push(pid);
-        }
-    }
-    assert_eq!(none, [Some(1388)]);
-}
-
-#[test]
-fn what_was_observed_otherwise_is_not_compared() {
-    let mut events = script::busy(3);
-    if let Some(Event::Session(session)) = events.first_mut() {
-        session.filter = Some(Filtering { expression: "copy > 50us".into(), left_out: 3 });
-    }
-    let app = App::new(UNICODE, 120, 40, "").against(Some(baseline(&events, false)));
-    let mut app = fed(app, script::busy(10));
-    open(&mut app, View::Latency);
-    let shown = screen(&app, SIZES[1]);
-    assert!(shown.contains("the two runs did not observe the same: filter: copy > 50us / none"), "{shown}");
-    let ratio = shown.lines().find(|line| line.contains("ratio")).expect("a line of ratios");
-    assert!(!ratio.contains('x'), "{ratio}");
 }
 
 #[test]
