@@ -12,8 +12,8 @@ use dsascope_core::event::Event;
 use dsascope_core::hist::{Latency, bar_pairs};
 use dsascope_core::json::{Body, Line};
 use dsascope_core::model::Model;
-use dsascope_tui::Theme;
 use dsascope_tui::format::{count, optional_duration, rate};
+use dsascope_tui::{Baseline, Theme};
 
 use crate::exit::{Code, Failure};
 use crate::flags::{self, Diff};
@@ -75,6 +75,18 @@ pub(crate) fn run(flags: &Diff) -> Result<Code> {
         false if damaged_a || damaged_b => Code::BadInput,
         false => Code::Ok,
     })
+}
+
+/// A run for the live view to hold another against.
+pub(crate) fn baseline(path: &Path) -> Result<Baseline> {
+    let (run, damaged) = read(path, By::Process).map_err(|error| {
+        if error.is::<Failure>() {
+            return error;
+        }
+        let next = "name a capture that `dsascope record` wrote";
+        Failure::new(Code::BadInput, format!("--baseline: {error:#}"), next).into()
+    })?;
+    Ok(Baseline::new(name(path), run, damaged))
 }
 
 /// Folds a file into a run; true: some of it could not be read, which has been told.

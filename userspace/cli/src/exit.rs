@@ -65,7 +65,9 @@ impl Code {
             }
             Self::NotATerminal => "live: stdin or stdout is not a terminal",
             Self::TerminalTooSmall => "live: the terminal was smaller than 60x15 when it started",
-            Self::BadInput => "decode, diff, --from: some of the input could not be read; the rest was",
+            Self::BadInput => {
+                "decode, diff, --from, --baseline: some of the input could not be read; the rest was"
+            }
             Self::NotComparable => "diff: the two runs did not observe the same",
             Self::Regression => "diff: a condition of --fail-if holds, or cannot be told",
             Self::Mismatch => {

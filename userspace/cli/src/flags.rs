@@ -67,6 +67,7 @@ pub(crate) enum Command {
   dsascope live
   dsascope live --filter redis
   dsascope live --submitter auto    from the submission to the moment that the program sees its record
+  dsascope live --baseline calm.dsc latencies against those of a capture, in the latency view (5)
   dsascope live --attach kprobe --ring-size 16MiB")]
     Live(Live),
 
@@ -369,12 +370,24 @@ pub(crate) struct Live {
     #[arg(long)]
     pub ascii: bool,
 
-    /// Configuration in place of ~/.config/dsascope/config.toml: first view and stage, keys (docs/config.toml)
+    /// Leave the mouse to the terminal
+    ///
+    /// Else a click opens a view or a row and the wheel scrolls; most terminals select text while Shift is held.
+    #[arg(long)]
+    pub no_mouse: bool,
+
+    /// Configuration in place of ~/.config/dsascope/config.toml: first view and stage, mouse, keys (docs/config.toml)
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
+    /// Hold latencies against those of this capture, in the latency view (5)
+    ///
+    /// It is read once, before tracing begins. What is not the same about the two runs is said there, as `dsascope diff` has it.
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+
     /// JSON Lines in place of the screen, as of `trace --json`
-    #[arg(long, conflicts_with_all = ["filter", "ascii", "config", "ring", "last", "on", "run"])]
+    #[arg(long, conflicts_with_all = ["filter", "ascii", "no_mouse", "config", "baseline", "ring", "last", "on", "run"])]
     pub json: bool,
 
     /// Play a capture (--from) so many times as fast as it happened: 0.1 to 1000, or `max`

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crossterm::clipboard::CopyToClipboard;
 use crossterm::event::EventStream;
 use dsascope_core::event::Event;
-use dsascope_tui::{Actions, App, Ask, Input, Theme, layout, theme::Glyphs, view};
+use dsascope_tui::{Actions, App, Ask, Baseline, Input, Theme, layout, theme::Glyphs, view};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use tokio::time::{Instant, sleep_until};
@@ -38,27 +38,32 @@ pub(crate) fn check() -> Result<(), Failure> {
     terminal::check(layout::fits, (layout::MIN_WIDTH, layout::MIN_HEIGHT))
 }
 
+/// What the view begins with.
+pub(crate) struct Begin<'a> {
+    pub flags: &'a Live,
+    pub settings: Settings,
+    pub baseline: Option<Baseline>,
+}
+
 /// Runs until it is told to quit. Returns the line that says what was seen.
-pub(crate) async fn run<S: Source>(
-    source: S,
-    beside: Beside,
-    flags: &Live,
-    settings: Settings,
-) -> Result<String> {
+pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) -> Result<String> {
+    let Begin { flags, settings, baseline } = begin;
     let Beside { sieve, recorder, mut watch, .. } = beside;
     let can_save = flags.reading.save.is_none() && recorder.is_some();
     let mut feed = Feed::new(source, Pace::default(), sieve, recorder);
     let (width, height) = crossterm::terminal::size().unwrap_or((0, 0));
     let filter = if flags.filter.is_empty() { &settings.filter } else { &flags.filter };
+    let mouse = settings.mouse && !flags.no_mouse;
     let theme = theme(flags.ascii || settings.ascii);
-    let mut app =
-        App::new(theme, width, height, filter).configured(settings.view, settings.stage, settings.keys);
+    let mut app = App::new(theme, width, height, filter)
+        .configured(settings.view, settings.stage, settings.keys)
+        .against(baseline);
     if can_save {
         let _ = app.update(Input::Recorder);
     }
     // Before the thread that reads keys starts, so that a signal at any moment finds its handler.
     let mut signals = Signals::with_suspend().context("watch signals")?;
-    let mut guard = Guard::enter().context("take the terminal")?;
+    let mut guard = Guard::enter(mouse).context("take the terminal")?;
     let mut screen = new_screen()?;
     let mut keys = EventStream::new();
     let mut batch = Vec::new();
@@ -82,7 +87,7 @@ pub(crate) async fn run<S: Source>(
                 Asked::Suspend => {
                     drop(guard);
                     stop();
-                    guard = Guard::enter().context("take the terminal again")?;
+                    guard = Guard::enter(mouse).context("take the terminal again")?;
                     // Not Terminal::clear, which asks the terminal for its cursor and so waits for the reader of keys.
                     screen = new_screen()?;
                     asked.redraw = true;
@@ -229,10 +234,11 @@ fn new_screen() -> Result<Screen> {
     Terminal::new(backend).context("set the screen up")
 }
 
-/// A terminal's event as the view takes it; focus, mouse and paste mean nothing to it.
+/// A terminal's event as the view takes it; focus and paste mean nothing to it.
 fn input(event: crossterm::event::Event) -> Option<Input> {
     match event {
         crossterm::event::Event::Key(key) => Some(Input::Key(key)),
+        crossterm::event::Event::Mouse(mouse) => Some(Input::Mouse(mouse)),
         crossterm::event::Event::Resize(width, height) => Some(Input::Resize { width, height }),
         _ => None,
     }

@@ -73,16 +73,18 @@ fn dispatch(cli: Cli) -> Result<ExitCode> {
             let mut input = Input::reading(&flags.reading, flags.speed)?;
             live::check()?;
             let settings = settings::Settings::load(flags.config.as_deref())?;
+            let baseline = flags.baseline.as_deref().map(diff::baseline).transpose()?;
             if input.from.is_none() && input.save.is_none() {
                 let (plan, wanted) = record::beside_live(&flags.flight)?;
                 // What nobody asked for is no reason not to start.
                 input.watch = Watch::new(&flags.flight);
                 input.save = (wanted || recorder_fits(&plan)).then_some(plan);
             }
+            let begin = live::Begin { flags: &flags, settings, baseline };
             let summary = input.open(&[], async |opened| match opened.source {
-                AnySource::Kernel(source) => live::run(*source, opened.beside, &flags, settings).await,
-                AnySource::Replay(source) => live::run(*source, opened.beside, &flags, settings).await,
-                AnySource::Text(source) => live::run(*source, opened.beside, &flags, settings).await,
+                AnySource::Kernel(source) => live::run(*source, opened.beside, begin).await,
+                AnySource::Replay(source) => live::run(*source, opened.beside, begin).await,
+                AnySource::Text(source) => live::run(*source, opened.beside, begin).await,
             })?;
             logging::flush();
             println!("{summary}");

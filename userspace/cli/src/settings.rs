@@ -19,9 +19,10 @@ const MOST_BYTES: u64 = 1 << 20;
 const NEXT: &str = "correct it as docs/config.toml has it, or name another file with --config";
 
 /// What the file says, checked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub ascii: bool,
+    pub mouse: bool,
     pub view: View,
     pub stage: Option<Stage>,
     pub filter: String,
@@ -35,13 +36,33 @@ struct File {
     keys: BTreeMap<String, String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Live {
     ascii: bool,
+    mouse: bool,
     view: Option<String>,
     stage: Option<String>,
     filter: String,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { ascii: false, mouse: true, view: None, stage: None, filter: String::new() }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ascii: false,
+            mouse: true,
+            view: View::default(),
+            stage: None,
+            filter: String::new(),
+            keys: Remap::default(),
+        }
+    }
 }
 
 impl Settings {
@@ -69,6 +90,7 @@ impl Settings {
         let views = View::ALL.map(|view| (view.name().to_lowercase(), view));
         Ok(Self {
             ascii: file.live.ascii,
+            mouse: file.live.mouse,
             view: file.live.view.map(|word| named("view", &word, &views)).transpose()?.unwrap_or_default(),
             stage: file.live.stage.map(|word| named("stage", &word, &stages)).transpose()?,
             filter: search(&file.live.filter).map_err(|error| format!("[live] filter: {error}"))?,
@@ -113,6 +135,9 @@ mod tests {
         let defaults = Settings { stage: Some(Stage::Service), ..Settings::default() };
         assert_eq!(Settings::parse(SAMPLE), Ok(defaults));
         let file: File = toml::from_str(SAMPLE).expect("it was parsed");
+        let live: toml::Table = toml::from_str(SAMPLE).expect("it was parsed");
+        let written = live["live"].as_table().expect("a table").keys();
+        assert_eq!(written.collect::<Vec<_>>(), ["ascii", "filter", "mouse", "stage", "view"]);
         assert!(file.live.view.is_some() && file.live.stage.is_some());
         let actions: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
         assert_eq!(file.keys.len(), actions.len());
@@ -132,5 +157,6 @@ mod tests {
         );
         assert!(told("[keys]\nquit = 'x'").starts_with("[keys]: 'x' is the key of both"));
         assert_eq!(Settings::parse(""), Ok(Settings::default()));
+        assert!(!Settings::parse("[live]\nmouse = false").expect("a setting").mouse);
     }
 }

@@ -7,12 +7,14 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crossterm::{cursor, execute, terminal};
+use crossterm::{cursor, execute, style, terminal};
 
 use crate::exit::{Code, Failure};
 
-/// Leave the alternate screen, show the cursor, normal attributes.
-const LEAVE: &[u8] = b"\x1b[0m\x1b[?25h\x1b[?1049l";
+/// No mouse, leave the alternate screen, show the cursor, normal attributes.
+const LEAVE: &[u8] = b"\x1b[?1006l\x1b[?1000l\x1b[0m\x1b[?25h\x1b[?1049l";
+/// Buttons and wheel, in decimal digits. Not crossterm's EnableMouseCapture, which asks for each movement too.
+const MOUSE: &str = "\x1b[?1000h\x1b[?1006h";
 
 /// The terminal's mode before the first [`Guard`].
 static MODE: OnceLock<libc::termios> = OnceLock::new();
@@ -59,8 +61,9 @@ pub(crate) fn check(fits: impl Fn(u16, u16) -> bool, minimum: (u16, u16)) -> Res
 pub(crate) struct Guard(());
 
 impl Guard {
-    /// Enters raw mode and the alternate screen; the first call also installs the panic hook and the signal handlers.
-    pub(crate) fn enter() -> io::Result<Self> {
+    /// Enters raw mode and the alternate screen, and takes the mouse if that is wanted; the first call also installs the panic hook and the
+    /// signal handlers.
+    pub(crate) fn enter(mouse: bool) -> io::Result<Self> {
         if MODE.get().is_none() {
             let _ = MODE.set(read_mode()?);
             install_panic_hook();
@@ -73,7 +76,8 @@ impl Guard {
             io::stdout(),
             terminal::EnterAlternateScreen,
             terminal::Clear(terminal::ClearType::All),
-            cursor::Hide
+            cursor::Hide,
+            style::Print(if mouse { MOUSE } else { "" })
         )?;
         Ok(guard)
     }
@@ -179,7 +183,7 @@ mod tests {
         const PANIC: &str = "DSASCOPE_TEST_PANIC";
         if std::env::var_os(PANIC).is_some() {
             // This very test again, as the child below, in a pseudo-terminal.
-            let _guard = Guard::enter().expect("a terminal");
+            let _guard = Guard::enter(true).expect("a terminal");
             panic!("on purpose");
         }
         let size = Winsize { ws_row: 60, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
@@ -206,6 +210,8 @@ mod tests {
         let screen = screen.screen();
         assert!(String::from_utf8_lossy(&output).contains("\x1b[?1049h"), "the terminal was taken");
         assert!(!screen.alternate_screen() && !screen.hide_cursor());
+        assert!(String::from_utf8_lossy(&output).contains(MOUSE), "the mouse was taken");
+        assert_eq!(screen.mouse_protocol_mode(), vt100::MouseProtocolMode::None);
         assert!(screen.contents().contains("on purpose"), "{}", screen.contents());
     }
 }

@@ -217,3 +217,23 @@ fn a_storm_is_found_and_calm_is_not() {
     let calm = stat("calm");
     assert!(calm.contains("checksummer") && !calm.contains("FOUND"), "{calm}");
 }
+
+/// docs/findings.md: nothing on the calm sample, and the same history each time a capture is read.
+#[test]
+fn findings_of_a_capture_have_the_same_history_each_time() {
+    let summary = |name: &str| {
+        let path = format!("{}/../../samples/{name}.dsc", env!("CARGO_MANIFEST_DIR"));
+        let output = text(&run(&["stat", "--json", "--from", &path]).stdout);
+        let last = output.lines().next_back().expect("a summary").to_owned();
+        serde_json::from_str::<serde_json::Value>(&last).expect("JSON")["findings"].clone()
+    };
+    assert_eq!(summary("calm"), serde_json::json!([]));
+    let storm = summary("storm");
+    assert_eq!(storm, summary("storm"));
+    let findings = storm.as_array().expect("findings");
+    assert!(findings.iter().any(|finding| finding["finding"] == "storm"), "{storm}");
+    for finding in findings {
+        let ns = |name: &str| finding[name].as_u64().expect(name);
+        assert!(0 < ns("first_ns") && ns("first_ns") <= ns("last_ns") && ns("begun") > 0, "{finding}");
+    }
+}

@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
 use support::{BINARY, file, script};
+use vt100::{MouseProtocolEncoding, MouseProtocolMode};
 
 /// Generous: the machine may be busy. Nothing waits this long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -141,6 +142,7 @@ impl Live {
         let screen = self.screen.screen();
         assert!(!screen.alternate_screen(), "the alternate screen is left");
         assert!(!screen.hide_cursor(), "the cursor is shown");
+        assert_eq!(screen.mouse_protocol_mode(), MouseProtocolMode::None, "the mouse is given back");
         (status, screen.contents())
     }
 }
@@ -223,9 +225,11 @@ fn suspended_and_continued() {
     assert!(matches!(stopped, WaitStatus::Stopped(_, Signal::SIGSTOP)), "{stopped:?}");
     assert!(!live.is_raw());
     live.wait("the screen to be given back", |contents| !contents.contains("recent faults"));
+    assert_eq!(live.screen.screen().mouse_protocol_mode(), MouseProtocolMode::None);
     live.signal(Signal::SIGCONT);
     live.wait_for("recent faults");
     assert!(live.is_raw());
+    assert_eq!(live.screen.screen().mouse_protocol_mode(), MouseProtocolMode::PressRelease);
     live.press("q");
     assert_eq!(live.end().0.code(), Some(0));
 }
@@ -315,6 +319,50 @@ fn a_capture_is_played_at_its_own_speed() {
     live.wait_for("total ");
     live.press("q");
     assert_eq!(live.end().0.code(), Some(0));
+}
+
+#[test]
+fn the_mouse_clicks_and_scrolls_unless_it_is_left_to_the_terminal() {
+    let mut live = Live::start_on(sample("storm"), 120, 40, &["--speed", "max"]);
+    live.wait_for("total 4120 faults");
+    let screen = live.screen.screen();
+    let taken = (screen.mouse_protocol_mode(), screen.mouse_protocol_encoding());
+    assert_eq!(taken, (MouseProtocolMode::PressRelease, MouseProtocolEncoding::Sgr));
+    // Rows and columns count from 1: the name of the fourth view, and the wheel on the list.
+    let line = screen.contents().lines().position(|line| line.contains("4 Faults")).expect("the views");
+    let column = screen.contents().lines().nth(line).and_then(|line| line.find("4 Faults")).expect("a name");
+    live.press(&format!("\x1b[<0;{};{}M\x1b[<0;{};{}m", column + 3, line + 1, column + 3, line + 1));
+    live.wait_for("4>Faults");
+    live.press("\x1b[<65;20;20M");
+    live.wait_for("4 of ");
+    live.press("q");
+    assert_eq!(live.end().0.code(), Some(0));
+
+    let mut live = Live::start(120, 40, &["--no-mouse"]);
+    live.wait_for("redis-server");
+    assert_eq!(live.screen.screen().mouse_protocol_mode(), MouseProtocolMode::None);
+    live.press("q");
+    live.end();
+}
+
+#[test]
+fn latencies_are_held_against_a_baseline() {
+    let before = sample("batch");
+    let path = before.path().to_str().expect("a path");
+    let mut live = Live::start_on(sample("storm"), 120, 40, &["--speed", "max", "--baseline", path]);
+    live.wait_for("total 4120 faults");
+    live.press("5");
+    live.wait_for("o baseline");
+    // As docs/compare.md has it, the other way round.
+    live.wait_for("dsa0 event log entries: 256 / 64; wq0.2 size: 32 / 64");
+    live.press("q");
+    assert_eq!(live.end().0.code(), Some(0));
+    for (bytes, what) in [("{nonsense\n", ":1: key must be"), ("DSASCOPE, perhaps", "dsascope: ")] {
+        std::fs::write(before.path(), bytes).expect("a temporary file");
+        let (status, screen) = Live::start_on(sample("storm"), 120, 40, &["--baseline", path]).end();
+        assert_eq!(status.code(), Some(11), "{screen}");
+        assert!(screen.contains(what) && screen.contains("next: name a capture"), "{screen}");
+    }
 }
 
 /// docs/usability.md: what is asked, with no more keys than it says.

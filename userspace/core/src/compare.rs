@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use condition::{Checked, Condition, Verdict};
-pub use run::{By, Collector, Difference, Run, Severity};
+pub use run::{ALL, By, Collector, Difference, Run, Severity, process_group};
 
 use crate::hist::{Latency, Summary};
 use crate::stages::Stage;
@@ -133,7 +133,9 @@ pub struct Change {
 }
 
 impl Change {
-    fn new(figure: Figure, a: Option<&Latency>, b: Option<&Latency>) -> Self {
+    /// Of the histograms of two runs.
+    #[must_use]
+    pub fn new(figure: Figure, a: Option<&Latency>, b: Option<&Latency>) -> Self {
         let [a, b] = [a, b].map(|latency| latency.and_then(|latency| Estimate::of(latency, figure)));
         let both = a.zip(b);
         Self {
@@ -217,7 +219,7 @@ pub fn compare(a: &Run, b: &Run) -> Comparison {
     names.dedup();
     let faults =
         |name: &&str| [a, b].map(|run| run.groups.get(*name).map_or(0, |g| g.faults)).iter().sum::<u64>();
-    names.sort_by_key(|name| (*name != run::ALL, std::cmp::Reverse(faults(name))));
+    names.sort_by_key(|name| (*name != ALL, std::cmp::Reverse(faults(name))));
     let groups = names.into_iter().map(|name| group(name, a, b)).collect();
     Comparison {
         differences: run::differences(a, b),

@@ -1,10 +1,12 @@
 //! What goes wrong, much of it without anybody being told: each a finding with a name, a count, what was seen of it, how sure that is, and
 //! what to do.
 //!
-//! Owns: the findings there are, their sentences ([`sentence`]), advice and thresholds ([`threshold`]), and which hooks each rests on. Counting
+//! Owns: the findings there are, their sentences ([`sentence`]), advice and thresholds ([`threshold`]), when each began
+//! and was over ([`history`]), and which hooks each rests on. Counting
 //! is [`crate::model`]'s work. `docs/findings.md` is written from here. Refuses: guessing; what is not observed is said to be so
 //! ([`FindingKind::needs`]).
 
+pub mod history;
 mod sentence;
 pub mod threshold;
 
@@ -192,6 +194,17 @@ pub struct Finding {
     /// Where it is explained: a file of dsascope's repository, and a section of it.
     #[serde(default)]
     pub document: String,
+    /// When it was first and last seen. A storm: from its beginning on. What the configuration or the books show: as of the last second.
+    #[serde(default)]
+    pub first_ns: u64,
+    #[serde(default)]
+    pub last_ns: u64,
+    /// How often it began: more than once when it had been over in between.
+    #[serde(default)]
+    pub begun: u64,
+    /// It was not seen for ten seconds.
+    #[serde(default)]
+    pub over: bool,
     /// The last few, oldest first.
     pub evidence: Vec<Evidence>,
 }

@@ -318,6 +318,7 @@ impl Model {
         if hole.what == HoleKind::CaptureBegins {
             self.findings.since_ns = self.findings.since_ns.max(hole.at_ns);
         }
+        self.findings.hole(hole);
         let holes = self.holes.entry(hole.what).or_default();
         *holes = holes.saturating_add(hole.count);
         self.interval.holes = self.interval.holes.saturating_add(hole.count);
@@ -353,7 +354,7 @@ impl Model {
                 device.exact.get_or_insert_default().add(totals);
             }
         }
-        self.submissions.take_totals(&snapshot.submitted);
+        self.submissions.take_totals(&snapshot.submitted, snapshot.at_ns);
         self.exact = Some(all);
         self.snapshot = Some(snapshot.clone());
         self.count_hits();

@@ -10,9 +10,11 @@ use std::cell::RefCell;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use divan::Bencher;
+use dsascope_core::compare::{By, Collector};
 use dsascope_core::event::Event;
+use dsascope_core::model::Model;
 use dsascope_tui::theme::{Colours, Glyphs};
-use dsascope_tui::{App, Input, Theme, View, view};
+use dsascope_tui::{App, Baseline, Input, Theme, View, view};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use storm::{BLOCK, Storm, Stream};
@@ -79,6 +81,25 @@ fn tick(bencher: Bencher<'_, '_>, view: View) {
 #[divan::bench(args = View::ALL, sample_count = 100, sample_size = 1)]
 fn draw(bencher: Bencher<'_, '_>, view: View) {
     let live = RefCell::new(Live::new(view));
+    let next = || {
+        live.borrow_mut().storm();
+        live.borrow_mut().tick();
+    };
+    bencher.with_inputs(next).bench_local_values(|()| live.borrow_mut().draw());
+}
+
+/// The latency view beside a baseline that has every process's latencies.
+#[divan::bench(sample_count = 100, sample_size = 1)]
+fn draw_against_a_baseline(bencher: Bencher<'_, '_>) {
+    let mut live = Live::new(View::Latency);
+    let mut model = Model::default();
+    let mut collector = Collector::new(By::Process);
+    for event in (0..20).flat_map(|_| live.stream.block()) {
+        model.update(&event);
+        collector.event(&model, &event);
+    }
+    live.app = live.app.against(Some(Baseline::new("before.dsc".into(), collector.finish(&model), false)));
+    let live = RefCell::new(live);
     let next = || {
         live.borrow_mut().storm();
         live.borrow_mut().tick();

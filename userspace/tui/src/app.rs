@@ -4,15 +4,19 @@
 //! Refuses: clocks, terminals, files. Time comes with [`Event::Tick`].
 
 mod jump;
+pub mod marks;
+mod mouse;
+mod read;
 
 use std::collections::HashSet;
 
-use crossterm::event::KeyEvent;
+use crossterm::event::{KeyEvent, MouseEvent};
 use dsascope_core::event::{Event, Fault, Key};
 use dsascope_core::model::{Batch, Header, Model};
 use dsascope_core::report::{Map, Report};
 use dsascope_core::stages::Stage;
 
+use crate::baseline::Baseline;
 use crate::batches::Table;
 use crate::faults::{self, Entry, Pick};
 use crate::keymap::{self, Askable, Command, Mode};
@@ -25,11 +29,15 @@ use crate::theme::Theme;
 use crate::view;
 use crate::views::{Shape, View};
 
+pub use marks::Marks;
+pub(crate) use mouse::scrolled;
+
 const SECOND_NS: u64 = 1_000_000_000;
 
 #[derive(Clone, Debug)]
 pub enum Input {
     Key(KeyEvent),
+    Mouse(MouseEvent),
     Resize {
         width: u16,
         height: u16,
@@ -93,6 +101,7 @@ pub struct App {
     selected: Option<Key>,
     first_row: usize,
     pick: Pick,
+    marks: Marks,
     /// Faults of this open file alone.
     only: Option<Key>,
     model: Model,
@@ -112,6 +121,7 @@ pub struct App {
     replay: Option<Box<Replay>>,
     recorder: bool,
     notice: Option<String>,
+    baseline: Option<Box<Baseline>>,
 }
 
 impl App {
@@ -133,6 +143,7 @@ impl App {
             selected: None,
             first_row: 0,
             pick: Pick::default(),
+            marks: Marks::default(),
             only: None,
             header: model.header(),
             model,
@@ -146,6 +157,7 @@ impl App {
             replay: None,
             recorder: false,
             notice: None,
+            baseline: None,
         }
     }
 
@@ -154,6 +166,13 @@ impl App {
     pub fn configured(mut self, view: View, stage: Option<Stage>, keys: Remap) -> Self {
         (self.stage, self.keys) = (stage.unwrap_or(self.stage), keys);
         self.go_to(view);
+        self
+    }
+
+    /// Holds latencies against those of another run.
+    #[must_use]
+    pub fn against(mut self, baseline: Option<Baseline>) -> Self {
+        self.baseline = baseline.map(Box::new);
         self
     }
 
@@ -177,6 +196,14 @@ impl App {
                 }
                 None => Actions::default(),
             },
+            Input::Mouse(event) => {
+                let changed = self.mouse(event);
+                if changed {
+                    self.notice = None;
+                    self.derive();
+                }
+                Actions { redraw: changed, ..Actions::default() }
+            }
             Input::Resize { width, height } => {
                 (self.width, self.height) = (width, height);
                 self.derive();
@@ -284,6 +311,8 @@ impl App {
             Command::StagePrevious => self.stage = rows::step_stage(self.stage, -1),
             Command::NextFailed => self.next_failed(),
             Command::Worst => self.open_worst(),
+            Command::Mark => self.turn_mark(),
+            Command::NextMarked => self.next_marked(),
             Command::Batches if self.view != View::Overview => self.go_to(match self.view {
                 View::Batches => View::Faults,
                 _ => View::Batches,
@@ -326,7 +355,7 @@ impl App {
 
     /// Goes to the detail of the selected fault, or from a process to its faults.
     fn open(&mut self) {
-        if !matches!(self.view.shape(), Shape::Overview | Shape::Processes | Shape::Table) {
+        if !self.view.shape().has_tables() {
             return;
         }
         match self.focus {
@@ -381,7 +410,7 @@ impl App {
                 *scroll = moved(*scroll, steps, lines, height);
             }
             Some(Overlay::Batch { scroll, batch }) => {
-                let lines = view::batch_height(&self.theme, batch, self.width);
+                let lines = view::batch_height(&self.theme, batch, self.width, height);
                 *scroll = moved(*scroll, steps, lines, height);
             }
             Some(Overlay::Detail { scroll, fault }) => {
@@ -400,8 +429,7 @@ impl App {
                     }
                 }
                 Focus::Processes => {
-                    let row = step(self.process_row(), steps, self.rows.len() + 1);
-                    self.selected = row.checked_sub(1).and_then(|row| self.rows.get(row)).map(|row| row.key);
+                    self.choose_process(step(self.process_row(), steps, self.rows.len() + 1));
                 }
                 Focus::Faults if !self.entries.is_empty() => {
                     let row = step(self.fault_row().unwrap_or(0), steps, self.entries.len());
@@ -410,6 +438,11 @@ impl App {
                 Focus::Faults => {}
             },
         }
+    }
+
+    /// Row 0 is that of all processes.
+    fn choose_process(&mut self, row: usize) {
+        self.selected = row.checked_sub(1).and_then(|row| self.rows.get(row)).map(|row| row.key);
     }
 
     /// Rows that a page key moves by, or that an overlay shows.
@@ -430,7 +463,7 @@ impl App {
         self.model.refresh();
         self.header = self.model.header();
         // The others show no row; a thousand of them are not collected and sorted for nothing.
-        if matches!(self.view.shape(), Shape::Lines | Shape::Latency) {
+        if !self.view.shape().has_tables() {
             return true;
         }
         let model = self.frozen.as_deref().map_or(&self.model, |(model, _)| model);
@@ -438,9 +471,10 @@ impl App {
         self.rows = rows::collect(model, self.stage).filter(|row| fitting.takes_row(row)).collect();
         self.sort.apply(&mut self.rows);
         let shown: HashSet<Key> = self.rows.iter().map(|row| row.key).collect();
-        self.entries = faults::collect(model, self.only, &shown, &fitting);
+        self.entries = faults::collect(model, self.only, &shown, &fitting, &self.marks);
         if let Some(table) = &mut self.batches {
-            table.collect(model, self.only, &shown);
+            table.collect(model, self.only, &shown, self.marks.batches());
+            self.marks.renew(&table.rows);
         }
         if let Some(panels) = self.panels() {
             let height = layout::table_rows(panels.processes);
@@ -460,150 +494,6 @@ impl App {
             Screen::Panels(panels) => Some(panels),
             Screen::TooSmall => None,
         }
-    }
-
-    pub fn theme(&self) -> &Theme {
-        &self.theme
-    }
-
-    pub fn mode(&self) -> Mode {
-        match (self.editing, &self.overlay) {
-            (true, _) => Mode::Filter,
-            (false, Some(_)) => Mode::Overlay,
-            (false, None) if self.view.shape() == Shape::Lines => Mode::Lines,
-            (false, None) => Mode::Normal,
-        }
-    }
-
-    pub fn askable(&self) -> Askable {
-        Askable { replay: self.replay.is_some(), recorder: self.recorder }
-    }
-
-    /// The capture that is played.
-    pub fn replay(&self) -> Option<&Replay> {
-        self.replay.as_deref()
-    }
-
-    /// What a line should tell, until the next key.
-    pub fn notice(&self) -> Option<&str> {
-        self.notice.as_deref()
-    }
-
-    pub fn keys(&self) -> &Remap {
-        &self.keys
-    }
-
-    pub fn view(&self) -> View {
-        self.view
-    }
-
-    /// First line shown of a view of lines.
-    pub fn scroll(&self) -> usize {
-        self.scroll
-    }
-
-    pub fn focus(&self) -> Focus {
-        self.focus
-    }
-
-    pub fn overlay(&self) -> Option<&Overlay> {
-        self.overlay.as_ref()
-    }
-
-    pub fn filter(&self) -> &Search {
-        &self.filter
-    }
-
-    pub fn sort(&self) -> Sort {
-        self.sort
-    }
-
-    pub fn stage(&self) -> Stage {
-        self.stage
-    }
-
-    pub fn is_frozen(&self) -> bool {
-        self.frozen.is_some()
-    }
-
-    /// The model that is counting, also while the screen is held.
-    pub fn model(&self) -> &Model {
-        &self.model
-    }
-
-    /// The model that the panels show.
-    pub fn shown(&self) -> &Model {
-        self.frozen.as_deref().map_or(&self.model, |(model, _)| model)
-    }
-
-    /// Time and latency of all faults that the panels show.
-    pub fn map(&self) -> &Map {
-        self.frozen.as_deref().map_or(&self.report, |(_, report)| report).map()
-    }
-
-    pub fn header(&self) -> &Header {
-        &self.header
-    }
-
-    /// Rows of processes, filtered and in order; the table shows the row of all processes above them.
-    pub fn rows(&self) -> &[Row] {
-        &self.rows
-    }
-
-    /// Faults, filtered, newest first.
-    pub fn entries(&self) -> &[Entry] {
-        &self.entries
-    }
-
-    /// Batches, filtered, open ones first, then newest first; `None` while recent faults are shown.
-    pub fn batches(&self) -> Option<&[Batch]> {
-        self.batches.as_ref().map(|table| table.rows.as_slice())
-    }
-
-    pub fn first_batch(&self) -> usize {
-        self.batches.as_ref().map_or(0, |table| table.first)
-    }
-
-    /// Position of the cursor among the batches.
-    pub fn batch_row(&self) -> usize {
-        self.batches.as_ref().map_or(0, Table::row)
-    }
-
-    /// Whether the cursor was moved to a batch.
-    pub fn batch_chosen(&self) -> bool {
-        self.batches.as_ref().is_some_and(Table::is_chosen)
-    }
-
-    pub fn selected(&self) -> Option<Key> {
-        self.selected
-    }
-
-    pub fn only(&self) -> Option<Key> {
-        self.only
-    }
-
-    /// Position of the cursor in the process table: 0 is the row of all processes, also when the selected one is filtered away.
-    pub fn process_row(&self) -> usize {
-        let row = self.selected.and_then(|key| self.rows.iter().position(|row| row.key == key));
-        row.map_or(0, |row| row + 1)
-    }
-
-    pub fn first_row(&self) -> usize {
-        self.first_row
-    }
-
-    /// Position of the cursor in the fault table; `None` without faults.
-    pub fn fault_row(&self) -> Option<usize> {
-        self.pick.row(&self.entries)
-    }
-
-    pub fn first_fault(&self) -> usize {
-        self.pick.first()
-    }
-
-    /// Whether the fault table follows the newest.
-    pub fn follows(&self) -> bool {
-        !self.pick.is_chosen()
     }
 }
 

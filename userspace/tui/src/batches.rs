@@ -11,9 +11,9 @@ use crate::layout;
 const OPEN: usize = 64;
 
 /// What tells a batch from every other: device, identifier, generation.
-type Name = (u16, u8, u64);
+pub(crate) type Name = (u16, u8, u64);
 
-fn name(batch: &Batch) -> Name {
+pub(crate) fn name(batch: &Batch) -> Name {
     (batch.context.device.id, batch.id, batch.generation)
 }
 
@@ -26,8 +26,15 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Batches of `only`, or of every file whose row is shown: open ones first, then those that ended, newest first in each.
-    pub(crate) fn collect(&mut self, model: &Model, only: Option<Key>, rows: &HashSet<Key>) {
+    /// Batches of `only`, or of every file whose row is shown: open ones first, then those that ended, newest first in each, and those of
+    /// `marked` that the model has no more.
+    pub(crate) fn collect(
+        &mut self,
+        model: &Model,
+        only: Option<Key>,
+        rows: &HashSet<Key>,
+        marked: &[Batch],
+    ) {
         let fits = |batch: &&Batch| {
             let key = batch.context.key();
             only.map_or_else(|| rows.contains(&key), |only| key == only)
@@ -36,6 +43,13 @@ impl Table {
         open.sort_by_key(|batch| (std::cmp::Reverse(batch.last_ns), name(batch)));
         open.truncate(OPEN);
         self.rows = open.into_iter().chain(model.batches().ended().rev().filter(fits)).cloned().collect();
+        // A capture that is played again has not come to all of them.
+        let is_gone = |batch: &&Batch| {
+            batch.last_ns <= model.now_ns() && !self.rows.iter().any(|row| name(row) == name(batch))
+        };
+        let mut kept: Vec<&Batch> = marked.iter().filter(fits).filter(is_gone).collect();
+        kept.sort_by_key(|batch| std::cmp::Reverse(batch.last_ns));
+        self.rows.extend(kept.into_iter().cloned());
     }
 
     /// Row of the cursor; 0 also when there is none, or the chosen batch is gone.
@@ -46,6 +60,11 @@ impl Table {
     /// Chooses the batch in `row`; the first row means following again.
     pub(crate) fn choose(&mut self, row: usize) {
         self.chosen = if row == 0 { None } else { self.rows.get(row).map(name) };
+    }
+
+    /// Chooses the batch in `row`, also the first.
+    pub(crate) fn hold(&mut self, row: usize) {
+        self.chosen = self.rows.get(row).map(name);
     }
 
     pub(crate) fn is_chosen(&self) -> bool {

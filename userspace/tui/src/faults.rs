@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use dsascope_core::event::{Fault, Key};
 use dsascope_core::model::Model;
 
+use crate::app::{Marks, scrolled};
 use crate::layout;
 use crate::search::Fitting;
 
@@ -17,12 +18,13 @@ pub struct Entry {
     pub command: String,
 }
 
-/// Recent faults of `only` (or of every file) that fit the filter, newest first.
+/// Recent faults of `only` (or of every file) that fit the filter, newest first; behind them those that were marked before.
 pub(crate) fn collect(
     model: &Model,
     only: Option<Key>,
     rows: &HashSet<Key>,
     fitting: &Fitting<'_>,
+    marks: &Marks,
 ) -> Vec<Entry> {
     let fits = |fault: &(u64, &Fault)| {
         let key = fault.1.context.key();
@@ -38,7 +40,10 @@ pub(crate) fn collect(
             .map(|comm| comm.to_string())
             .unwrap_or_default(),
     });
-    entries.collect()
+    let oldest = model.recent_numbers().start;
+    let kept =
+        marks.faults().rev().filter(|entry| entry.number < oldest && fits(&(entry.number, &entry.fault)));
+    entries.chain(kept.cloned()).collect()
 }
 
 /// The cursor: it follows the newest fault until it is moved, and then stays on its fault for as long as that is kept.
@@ -56,6 +61,20 @@ impl Pick {
     /// Chooses the fault in `row`; the first row means following the newest again.
     pub(crate) fn choose(&mut self, entries: &[Entry], row: usize) {
         self.chosen = if row == 0 { None } else { entries.get(row).map(|entry| entry.number) };
+    }
+
+    /// Chooses the fault in `row`, also the newest.
+    pub(crate) fn hold(&mut self, entries: &[Entry], row: usize) {
+        self.chosen = entries.get(row).map(|entry| entry.number);
+    }
+
+    /// Moves what is shown by `steps` rows, and the cursor no more than it must.
+    pub(crate) fn wheel(&mut self, entries: &[Entry], steps: isize, height: usize) {
+        let Some(row) = self.row(entries) else { return };
+        let to = scrolled(&mut self.first, row, steps, height, entries.len());
+        if to != row {
+            self.choose(entries, to);
+        }
     }
 
     /// The chosen fault's row, or the nearest older one's when it is gone.

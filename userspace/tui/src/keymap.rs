@@ -46,6 +46,10 @@ pub enum Command {
     NextFailed,
     /// The fault that took longest.
     Worst,
+    /// Marks the selected row, or takes its mark away.
+    Mark,
+    /// The next marked row.
+    NextMarked,
     /// Batches in place of recent faults, and back.
     Batches,
     FilterEdit,
@@ -87,11 +91,25 @@ pub const NORMAL: &[Binding] = &[
     binding("1-9 0", "view", "open a view by its number: their names stand below the header"),
     binding("x", "failed", "go to the next row that failed: a process, a fault, or a batch"),
     binding("w", "worst", "decode the fault that took longest (of a capture: go there)"),
-    binding("y", "copy", "copy what is open, or selected, as text to the terminal's clipboard (OSC 52)"),
+    binding(
+        "y",
+        "copy",
+        "copy what is open, marked or selected as text to the terminal's clipboard (OSC 52)",
+    ),
     binding("b", "batches", "show batches in place of recent faults, and back"),
     binding("f", "findings", "what was found to be wrong (also 9), and back"),
+    binding(
+        "m '",
+        "mark",
+        "mark the selected row with *, or unmark it (64 in a table at most) / go to the next marked one",
+    ),
     binding("Space", "freeze", "hold the screen still; events are still counted"),
     binding("Up Down", "", "select a row (also k j, PgUp PgDn, Home End)"),
+    binding(
+        "Mouse",
+        "",
+        "click: open a view, choose a row, open the chosen one, order by a column; wheel: scroll (Shift leaves it to the terminal)",
+    ),
     binding("Esc", "", "close what is open; go back to following the newest fault; clear the filter"),
 ];
 
@@ -245,6 +263,8 @@ pub fn command(key: KeyEvent, mode: Mode, askable: Askable) -> Option<Command> {
         KeyCode::Char('b') => Some(Command::Batches),
         KeyCode::Char('x') => Some(Command::NextFailed),
         KeyCode::Char('w') => Some(Command::Worst),
+        KeyCode::Char('m') => Some(Command::Mark),
+        KeyCode::Char('\'') => Some(Command::NextMarked),
         KeyCode::Char('f') => Some(Command::View(View::Findings)),
         _ => None,
     }

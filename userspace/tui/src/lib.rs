@@ -4,6 +4,7 @@
 //! command-line crate has those.
 
 pub mod app;
+mod baseline;
 mod batches;
 mod faults;
 pub mod format;
@@ -19,6 +20,7 @@ pub mod views;
 pub mod words;
 
 pub use app::{Actions, App, Input};
+pub use baseline::Baseline;
 pub use faults::Entry;
 pub use replay::{Ask, Replay};
 pub use theme::Theme;

@@ -7,7 +7,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use dsascope_core::expression::nearest;
 
 /// Actions that can have another key, by name, with the key they have else.
-pub const ACTIONS: [(&str, char); 27] = [
+pub const ACTIONS: [(&str, char); 29] = [
     ("quit", 'q'),
     ("help", '?'),
     ("filter", '/'),
@@ -33,6 +33,8 @@ pub const ACTIONS: [(&str, char); 27] = [
     ("end", '$'),
     ("save", 'e'),
     ("copy", 'y'),
+    ("mark", 'm'),
+    ("next_mark", '\''),
     ("sort_next", '>'),
     ("sort_previous", '<'),
 ];

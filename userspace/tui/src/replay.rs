@@ -33,7 +33,7 @@ pub enum Ask {
     Worst,
     /// Save what the flight recorder holds.
     Save,
-    /// Give what is open, or selected, to the terminal's clipboard: [`crate::view::text`].
+    /// Give what is open, marked or selected to the terminal's clipboard: [`crate::view::text`].
     Copy,
 }
 

@@ -21,11 +21,12 @@ pub enum Column {
     P50,
     P99,
     Max,
+    Submissions,
     Ratio,
 }
 
 impl Column {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Pid,
         Self::Command,
         Self::Cgroup,
@@ -37,6 +38,7 @@ impl Column {
         Self::P50,
         Self::P99,
         Self::Max,
+        Self::Submissions,
         Self::Ratio,
     ];
 
@@ -70,6 +72,8 @@ pub struct Row {
     pub failures: u64,
     /// Of the chosen stage; `None` when nothing of it was measured, or this row has no histograms of its own.
     pub latency: Option<Summary>,
+    /// Of its process to its work queue; `None` where they are not followed.
+    pub submissions_per_s: Option<f64>,
 }
 
 impl Row {
@@ -95,18 +99,20 @@ impl Row {
     fn order(&self, other: &Self, column: Column) -> Ordering {
         let percentile = |row: &Self, pick: fn(&Summary) -> u64| row.latency.as_ref().map(pick);
         let by = |pick: fn(&Summary) -> u64| percentile(self, pick).cmp(&percentile(other, pick));
+        let rate = |row: Option<f64>| row.unwrap_or(-1.0);
         match column {
             Column::Pid => self.tgid.cmp(&other.tgid),
             Column::Command => self.command.cmp(&other.command),
             Column::Cgroup => self.cgroup.cmp(&other.cgroup),
             Column::Pasid => self.key.pasid.cmp(&other.key.pasid),
             Column::Wq => self.wq().cmp(&other.wq()),
-            Column::Rate => self.faults_per_s.unwrap_or(-1.0).total_cmp(&other.faults_per_s.unwrap_or(-1.0)),
+            Column::Rate => rate(self.faults_per_s).total_cmp(&rate(other.faults_per_s)),
             Column::Faults => self.faults.cmp(&other.faults),
             Column::Failures => self.failures.cmp(&other.failures),
             Column::P50 => by(|s| s.p50_ns),
             Column::P99 => by(|s| s.p99_ns),
             Column::Max => by(|s| s.max_ns),
+            Column::Submissions => rate(self.submissions_per_s).total_cmp(&rate(other.submissions_per_s)),
             Column::Ratio => self.failure_ratio().total_cmp(&other.failure_ratio()),
         }
     }
@@ -129,6 +135,9 @@ pub(crate) fn collect(model: &Model, stage: Stage) -> impl Iterator<Item = Row> 
         faults: process.faults(),
         failures: process.failures(),
         latency: process.summary(stage),
+        submissions_per_s: process
+            .tgid
+            .and_then(|tgid| model.submissions().per_second(tgid, process.key().wq_id())),
     })
 }
 
@@ -188,6 +197,7 @@ mod tests {
             faults,
             failures: 0,
             latency: None,
+            submissions_per_s: rate,
         }
     }
 
@@ -213,7 +223,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn order_does_not_depend_on_arrival(mut rates in proptest::collection::vec(proptest::option::of(0.0..10.0f64), 1..20), column in 0..12usize) {
+        fn order_does_not_depend_on_arrival(mut rates in proptest::collection::vec(proptest::option::of(0.0..10.0f64), 1..20), column in 0..Column::ALL.len()) {
             let sort = Sort::by(Column::ALL[column]);
             let mut rows: Vec<_> = rates.drain(..).enumerate().map(|(n, rate)| row(n as u32, n as u64 % 3, rate)).collect();
             let mut backwards: Vec<_> = rows.iter().rev().cloned().collect();

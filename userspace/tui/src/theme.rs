@@ -16,6 +16,14 @@ pub enum Glyphs {
     Ascii,
 }
 
+/// What a time line shows of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Queue,
+    Service,
+    Copy,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Theme {
     pub colours: Colours,
@@ -94,6 +102,11 @@ impl Theme {
         self.style(Color::Cyan, Modifier::empty())
     }
 
+    /// What is held against, or was marked: beside a sign of its own.
+    pub fn mark(&self) -> Style {
+        self.style(Color::Yellow, Modifier::BOLD)
+    }
+
     pub fn rule(&self) -> &'static str {
         match self.glyphs {
             Glyphs::Unicode => "─",
@@ -157,6 +170,18 @@ impl Theme {
         points.iter().map(|&point| self.column_cell(eighths(point))).collect()
     }
 
+    /// A cell of a time line.
+    pub fn part(&self, part: Part) -> &'static str {
+        match (self.glyphs, part) {
+            (Glyphs::Unicode, Part::Queue) => "░",
+            (Glyphs::Unicode, Part::Service) => "▒",
+            (Glyphs::Unicode, Part::Copy) => "█",
+            (Glyphs::Ascii, Part::Queue) => ".",
+            (Glyphs::Ascii, Part::Service) => "-",
+            (Glyphs::Ascii, Part::Copy) => "=",
+        }
+    }
+
     /// A cell of a horizontal bar.
     pub fn row_cell(&self) -> &'static str {
         match self.glyphs {
@@ -191,6 +216,7 @@ mod tests {
             theme.title(true),
             theme.key(),
             theme.bar(),
+            theme.mark(),
             theme.columns(),
         ];
         for style in styles {

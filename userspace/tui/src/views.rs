@@ -15,6 +15,13 @@ pub enum Shape {
     Lines,
 }
 
+impl Shape {
+    /// Whether it has rows that can be chosen.
+    pub const fn has_tables(self) -> bool {
+        matches!(self, Self::Overview | Self::Processes | Self::Table)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum View {
     #[default]
@@ -107,7 +114,8 @@ impl View {
             }
             Self::Latency => {
                 "How slow is it, where, and since when? The histogram of the chosen stage (t chooses), the figures of every stage, and a map of \
-                 time and latency: each column is a span of time, each row a step of latency, and the darker a cell the more faults."
+                 time and latency: each column is a span of time, each row a step of latency, and the darker a cell the more faults. \
+                 With --baseline, beside those of a capture."
             }
             Self::EventLog => {
                 "Is the event log large enough? How full runs of the interrupt thread found it, how soon it would be full if nobody read it, and \

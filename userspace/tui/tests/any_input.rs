@@ -2,7 +2,7 @@
 
 mod support;
 
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use dsascope_core::event::Event;
 use dsascope_tui::{App, Input, Theme, view};
 use proptest::prelude::*;
@@ -13,6 +13,7 @@ use support::script;
 #[derive(Clone, Debug)]
 enum Step {
     Key(KeyCode),
+    Mouse(MouseEventKind, u16, u16),
     Size(u16, u16),
     /// So many of the scripted events.
     Events(usize),
@@ -20,7 +21,7 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let keys = "?/sS<>tTbf jkgGx1.".chars().map(KeyCode::Char).chain([
+    let keys = "?/sS<>tTbf jkgGxm'w1234567890.".chars().map(KeyCode::Char).chain([
         KeyCode::Tab,
         KeyCode::BackTab,
         KeyCode::Enter,
@@ -35,6 +36,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]);
     prop_oneof![
         6 => proptest::sample::select(keys.collect::<Vec<_>>()).prop_map(Step::Key),
+        4 => (proptest::sample::select(vec![
+            MouseEventKind::Down(MouseButton::Left),
+            MouseEventKind::ScrollUp,
+            MouseEventKind::ScrollDown,
+        ]), 0..230u16, 0..70u16).prop_map(|(kind, column, row)| Step::Mouse(kind, column, row)),
         1 => (1..230u16, 1..70u16).prop_map(|(width, height)| Step::Size(width, height)),
         2 => (1..60usize).prop_map(Step::Events),
         2 => (0..3_000u64).prop_map(Step::Tick),
@@ -53,6 +59,11 @@ proptest! {
             match step {
                 Step::Key(code) => {
                     let actions = app.update(Input::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+                    prop_assert!(!actions.quit);
+                }
+                Step::Mouse(kind, column, row) => {
+                    let modifiers = KeyModifiers::NONE;
+                    let actions = app.update(Input::Mouse(MouseEvent { kind, column, row, modifiers }));
                     prop_assert!(!actions.quit);
                 }
                 Step::Size(columns, rows) => {

@@ -5,43 +5,12 @@ mod support;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use dsascope_core::event::{CopyOutcome, Event};
 use dsascope_core::filter::Sieve;
-use dsascope_tui::theme::{Colours, Glyphs};
+use dsascope_tui::theme::Colours;
 use dsascope_tui::{Actions, App, Ask, Input, Replay, Theme, View, view};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use support::script;
-
-const UNICODE: Theme = Theme { colours: Colours::Ansi16, glyphs: Glyphs::Unicode };
-const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
-
-fn app(theme: Theme, (width, height): (u16, u16), events: Vec<Event>) -> App {
-    let mut app = App::new(theme, width, height, "");
-    for event in events {
-        let _ = app.update(Input::Event(Box::new(event)));
-    }
-    app
-}
-
-fn key(app: &mut App, code: KeyCode) -> Actions {
-    app.update(Input::Key(KeyEvent::new(code, KeyModifiers::NONE)))
-}
-
-fn press(app: &mut App, codes: impl IntoIterator<Item = KeyCode>) {
-    for code in codes {
-        let _ = key(app, code);
-    }
-}
-
-fn type_text(app: &mut App, text: &str) {
-    press(app, text.chars().map(KeyCode::Char));
-}
-
-fn screen(app: &App, (width, height): (u16, u16)) -> String {
-    let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a test backend");
-    terminal.draw(|frame| view::draw(app, frame)).expect("a test backend");
-    let lines = terminal.backend().to_string();
-    lines.lines().map(|line| line.trim_matches('"').trim_end()).collect::<Vec<_>>().join("\n")
-}
+use support::view::{SIZES, UNICODE, app, key, open, press, screen, type_text};
 
 #[test]
 fn busy() {
@@ -246,6 +215,31 @@ fn findings() {
 }
 
 #[test]
+fn findings_that_are_over_stand_below_those_that_go_on() {
+    let later = |seconds: u64| Event::Tick { now_ns: script::START_NS + seconds * 1_000_000_000 };
+    let halted = script::trouble().into_iter().filter(|event| {
+        matches!(event, Event::Driver(event) if matches!(event.what, dsascope_core::event::Happening::Halt { .. }))
+    });
+    let mut events = script::trouble();
+    events.push(later(30));
+    // Once more what began then, half a minute later.
+    events.extend(halted.map(|mut event| {
+        if let Event::Driver(event) = &mut event {
+            event.at_ns += 40_000_000_000;
+        }
+        event
+    }));
+    events.push(later(41));
+    for size in SIZES {
+        let mut app = app(UNICODE, size, events.clone());
+        open(&mut app, View::Findings);
+        insta::assert_snapshot!(format!("findings_history_{}x{}", size.0, size.1), screen(&app, size));
+    }
+    let app = app(UNICODE, SIZES[1], events);
+    assert!(screen(&app, SIZES[1]).contains("! device halted"), "what goes on comes first");
+}
+
+#[test]
 fn batches_scroll_filter_and_go_again() {
     let size = (60, 15);
     let mut app = app(UNICODE, size, script::busy(10));
@@ -420,11 +414,6 @@ fn drawing_uses_sixteen_colours_at_most_and_none_when_told() {
         let any = cells.iter().any(|cell| cell.fg != Color::Reset || cell.bg != Color::Reset);
         assert_eq!(any, coloured);
     }
-}
-
-fn open(app: &mut App, view: View) {
-    press(app, [KeyCode::Char(view.digit())]);
-    assert_eq!(app.view(), view);
 }
 
 #[test]

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{CopyOutcome, Event, Fault, SessionInfo};
+use crate::event::{CopyOutcome, Event, Fault, Key, SessionInfo};
 use crate::hist::StageHistograms;
 use crate::model::Model;
 use crate::probe::{Hook, Verdict, VerdictState};
 
 /// The group of everything.
-pub(super) const ALL: &str = "all";
+pub const ALL: &str = "all";
 /// Groups at most; further ones are one, of this name.
 const MOST_GROUPS: usize = 1000;
 const OTHER: &str = "other";
@@ -49,11 +49,47 @@ pub struct Run {
 }
 
 impl Run {
+    fn facts(&self) -> Facts<'_> {
+        let all = self.groups.get(ALL);
+        Facts {
+            session: &self.session,
+            lost: self.lost,
+            holes: self.holes,
+            unobserved: all.map_or(0, |all| all.unobserved),
+            faults: all.map_or(0, |all| all.faults),
+        }
+    }
+
+    /// What is not the same about this run and one that goes on, as [`super::compare`] has it of two that are over.
+    #[must_use]
+    pub fn differences_to(&self, model: &Model) -> Vec<Difference> {
+        let Some(session) = model.session() else { return Vec::new() };
+        let counts = model.counts();
+        let now = Facts {
+            session,
+            lost: model.ledger().lost(),
+            holes: model.holes().values().sum(),
+            unobserved: counts.unobserved,
+            faults: counts.faults,
+        };
+        between(&self.facts(), &now)
+    }
+
     /// The histograms of a group, for drawing.
     #[must_use]
     pub fn latency(&self, group: &str) -> Option<&StageHistograms> {
         self.groups.get(group).map(|group| &group.latency)
     }
+}
+
+/// What decides whether figures can be compared, of a run that is over or goes on.
+struct Facts<'a> {
+    session: &'a SessionInfo,
+    lost: u64,
+    holes: u64,
+    /// Of its faults, those of which the copy was not observed.
+    unobserved: u64,
+    faults: u64,
 }
 
 /// Folds a run into groups. Memory is bounded by [`MOST_GROUPS`] times the histograms of [`crate::hist`].
@@ -80,10 +116,7 @@ impl Collector {
         let written = match self.by {
             By::Stage => return,
             By::WorkQueue => std::fmt::write(&mut name, format_args!("{}", fault.context.wq_id())),
-            By::Process => match model.process(fault.context.key()).and_then(|process| process.comm) {
-                Some(comm) => std::fmt::write(&mut name, format_args!("{comm} {}", fault.context.wq_id())),
-                None => std::fmt::write(&mut name, format_args!("? {}", fault.context.wq_id())),
-            },
+            By::Process => write_process(&mut name, model, fault.context.key()),
         };
         debug_assert!(written.is_ok());
         let known = self.groups.contains_key(&name) || self.groups.len() < MOST_GROUPS;
@@ -110,13 +143,31 @@ impl Collector {
     #[must_use]
     pub fn finish(self, model: &Model) -> Run {
         let session = model.session().cloned().unwrap_or_default();
+        let mut groups = self.groups;
+        groups.values_mut().for_each(|group| group.latency.refresh());
         Run {
             lost: model.ledger().lost(),
             holes: model.holes().values().sum(),
             span_ns: model.now_ns().saturating_sub(session.started_ns),
-            groups: self.groups,
+            groups,
             session,
         }
+    }
+}
+
+/// The group of a file's faults when they are told apart by process.
+#[must_use]
+pub fn process_group(model: &Model, key: Key) -> String {
+    let mut name = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_process(&mut name, model, key);
+    name
+}
+
+fn write_process(name: &mut String, model: &Model, key: Key) -> std::fmt::Result {
+    match model.process(key).and_then(|process| process.comm) {
+        Some(comm) => std::fmt::write(name, format_args!("{comm} {}", key.wq_id())),
+        None => std::fmt::write(name, format_args!("? {}", key.wq_id())),
     }
 }
 
@@ -141,13 +192,17 @@ pub struct Difference {
 
 /// What is not the same about two runs, beside their figures.
 pub(super) fn differences(a: &Run, b: &Run) -> Vec<Difference> {
+    between(&a.facts(), &b.facts())
+}
+
+fn between(a: &Facts<'_>, b: &Facts<'_>) -> Vec<Difference> {
     let mut all = Vec::new();
     let mut note = |what: &str, a: String, b: String, severity| {
         if a != b {
             all.push(Difference { what: what.into(), a, b, severity });
         }
     };
-    let (sa, sb) = (&a.session, &b.session);
+    let (sa, sb) = (a.session, b.session);
     note("host", sa.host.clone(), sb.host.clone(), Severity::Warn);
     note("kernel", sa.kernel.clone(), sb.kernel.clone(), Severity::Warn);
     let source =
@@ -193,11 +248,10 @@ pub(super) fn differences(a: &Run, b: &Run) -> Vec<Difference> {
         let severity = if means_less { Severity::Refuse } else { Severity::Warn };
         note(&format!("probe \"{}\"", hook.name()), how(va), how(vb), severity);
     }
-    let copies = |run: &Run| run.groups.get(ALL).map_or((0, 0), |all| (all.unobserved, all.faults));
-    let unobserved = |run: &Run| format!("{} of {}", copies(run).0, copies(run).1);
-    if copies(a).0 + copies(b).0 > 0 {
-        let none = |run: &Run| copies(run).0 == copies(run).1;
-        let both_ran = copies(a).1 > 0 && copies(b).1 > 0;
+    if a.unobserved + b.unobserved > 0 {
+        let unobserved = |run: &Facts<'_>| format!("{} of {}", run.unobserved, run.faults);
+        let none = |run: &Facts<'_>| run.unobserved == run.faults;
+        let both_ran = a.faults > 0 && b.faults > 0;
         let severity = if both_ran && none(a) != none(b) { Severity::Refuse } else { Severity::Warn };
         note("copies not observed", unobserved(a), unobserved(b), severity);
     }

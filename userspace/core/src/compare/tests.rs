@@ -57,6 +57,33 @@ fn a_run_is_like_itself() {
 }
 
 #[test]
+fn a_run_that_goes_on_differs_as_one_that_is_over() {
+    let a = run(spread(10_000, 100), By::Process);
+    let mut model = Model::default();
+    let mut collector = Collector::new(By::Process);
+    let session = SessionInfo {
+        started_ns: 1_000_000_000,
+        kernel: "7.3.4".into(),
+        filter: Some(Filtering { expression: "copy > 1us".into(), left_out: 7 }),
+        ..SessionInfo::default()
+    };
+    assert_eq!(a.differences_to(&model), [], "nothing is known yet");
+    let mut unobserved = fault(context(0, 0, 5), 2_000_000_000);
+    unobserved.copy = CopyOutcome::Unobserved;
+    for event in [Event::Session(Box::new(session)), Event::Fault(unobserved)] {
+        model.update(&event);
+        collector.event(&model, &event);
+    }
+    let differences = a.differences_to(&model);
+    assert_eq!(process_group(&model, unobserved.context.key()), "? wq0.0");
+    let b = collector.finish(&model);
+    assert_eq!(differences, compare(&a, &b).differences);
+    let refused = differences.iter().filter(|d| d.severity == Severity::Refuse);
+    assert_eq!(refused.map(|d| d.what.as_str()).collect::<Vec<_>>(), ["filter", "copies not observed"]);
+    assert!(b.latency("? wq0.0").is_some_and(|latency| latency.summary(Stage::Service).is_some()));
+}
+
+#[test]
 fn runs_of_other_faults_are_not_compared() {
     let a = run(spread(10_000, 100), By::Stage);
     let mut b = a.clone();
@@ -166,7 +193,7 @@ fn a_range_that_has_no_end_on_the_far_side_is_told_apart_all_the_same() {
 fn what_was_not_observed_is_not_compared() {
     let a = run(spread(10_000, 10), By::Stage);
     let mut b = a.clone();
-    b.groups.get_mut(run::ALL).unwrap().unobserved = 10;
+    b.groups.get_mut(ALL).unwrap().unobserved = 10;
     b.holes = 2;
     let found: Vec<_> =
         compare(&a, &b).differences.into_iter().map(|d| (d.what, d.a, d.b, d.severity)).collect();

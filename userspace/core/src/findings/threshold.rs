@@ -33,3 +33,6 @@ pub const LATE_PERCENT: u64 = 10;
 /// Own programs, of one CPU: in thousandths. Measured over at least the time below.
 pub const OWN_COST_PERMILLE: u64 = 100;
 pub const OWN_COST_OVER_NS: u64 = 2_000_000_000;
+
+/// What was not seen for so long is over.
+pub const OVER_NS: u64 = 10_000_000_000;

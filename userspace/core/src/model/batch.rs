@@ -7,6 +7,7 @@
 //! without a CR are entries the driver does not serve; they are not seen.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 
 use dsascope_common::hw::completion::status;
 use schemars::JsonSchema;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Context, CopyOutcome, Fault};
 
-/// Elements kept one by one; more are counted only.
+/// Elements kept one by one, 40 bytes each; more are counted only.
 pub const ELEMENTS: usize = 64;
 
 /// One use of a batch identifier.
@@ -91,6 +92,38 @@ pub struct Element {
     /// Place of the descriptor in its batch.
     pub index: u16,
     pub outcome: ElementOutcome,
+    #[serde(skip)]
+    pub times: FaultTimes,
+}
+
+/// When the fault of a record was served, as far as that was seen: what a time line shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultTimes {
+    pub queued_ns: Option<NonZeroU64>,
+    pub started_ns: Option<NonZeroU64>,
+    pub copy_ns: Option<NonZeroU64>,
+    /// Of the copy; without one, of the service.
+    pub end_ns: Option<NonZeroU64>,
+}
+
+impl FaultTimes {
+    fn of(fault: &Fault) -> Self {
+        let times = &fault.times;
+        Self {
+            queued_ns: times.queued_ns,
+            started_ns: times.started_ns,
+            copy_ns: times.copy_start_ns,
+            end_ns: times.copy_end_ns.or(times.done_ns),
+        }
+    }
+
+    /// The first and the last of them; `None`: none was seen.
+    #[must_use]
+    pub fn span_ns(&self) -> Option<(u64, u64)> {
+        let all = [self.queued_ns, self.started_ns, self.copy_ns, self.end_ns];
+        let known = || all.into_iter().flatten().map(NonZeroU64::get);
+        known().min().zip(known().max())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -104,9 +137,13 @@ pub enum ElementOutcome {
 
 impl ElementOutcome {
     fn of(fault: &Fault) -> Self {
-        match fault.copy {
+        if fault.counted_failures > 0 { Self::Failed } else { Self::of_copy(fault.copy) }
+    }
+
+    #[must_use]
+    pub const fn of_copy(copy: CopyOutcome) -> Self {
+        match copy {
             CopyOutcome::Short { .. } => Self::Failed,
-            _ if fault.counted_failures > 0 => Self::Failed,
             CopyOutcome::Delivered { .. } => Self::Delivered,
             // The driver always copies an element's record: none seen means that it was not observed.
             CopyOutcome::NotCopied | CopyOutcome::Unobserved => Self::Unknown,
@@ -129,6 +166,8 @@ pub struct BatchRecord {
     /// Fewer than the batch has when a fence or a fault of its list stopped it.
     pub descriptors_completed: u32,
     pub patch: Patch,
+    #[serde(skip)]
+    pub times: FaultTimes,
 }
 
 /// Whether the driver changed the batch's record because a copy of an element had failed: status 0x01 to 0x05, result to 1.
@@ -170,6 +209,7 @@ impl BatchRecord {
             result: copied.map(|(_, result)| result),
             descriptors_completed: u32::from_le_bytes(completed),
             patch,
+            times: FaultTimes::of(fault),
         }
     }
 }
@@ -324,7 +364,7 @@ impl Batch {
         if self.queue_cpu != queue_cpu(fault) {
             self.doubts.insert(Doubt::SeveralCpus);
         }
-        let queued_ns = fault.times.queued_ns.map(std::num::NonZeroU64::get);
+        let queued_ns = fault.times.queued_ns.map(NonZeroU64::get);
         self.first_queued_ns = match (self.first_queued_ns, queued_ns) {
             (Some(first), Some(queued)) => Some(first.min(queued)),
             (first, queued) => first.or(queued),
@@ -341,7 +381,7 @@ impl Batch {
         let count = match outcome {
             ElementOutcome::Delivered => &mut self.elements_delivered,
             ElementOutcome::Failed => {
-                self.failed_ns = fault.times.copy_end_ns.map(std::num::NonZeroU64::get).or(self.failed_ns);
+                self.failed_ns = fault.times.copy_end_ns.map(NonZeroU64::get).or(self.failed_ns);
                 &mut self.elements_failed
             }
             ElementOutcome::Unknown => {
@@ -351,7 +391,8 @@ impl Batch {
         };
         *count = count.saturating_add(1);
         if self.elements.len() < ELEMENTS {
-            self.elements.push(Element { index: fault.entry.batch_idx(), outcome });
+            let (index, times) = (fault.entry.batch_idx(), FaultTimes::of(fault));
+            self.elements.push(Element { index, outcome, times });
         }
         outcome
     }

@@ -4,6 +4,7 @@
 //! the configuration or the books show is asked for when it is wanted ([`devices`], [`own`]).
 
 mod devices;
+mod follow;
 mod memory;
 mod own;
 mod pages;
@@ -22,9 +23,11 @@ use super::{Model, WINDOW_NS};
 use crate::decode::SoftwareError;
 use crate::driver::{DriverEvent, Happening, WqConfig};
 use crate::event::{Comm, CopyOutcome, DeviceKind, Fault, Interrupt, Key, Release, SessionInfo};
+use crate::findings::history::{History, Span};
 use crate::findings::{Amount, Confidence, Evidence, Finding, FindingKind, threshold};
 use crate::name::{Context, DeviceId};
 use crate::rate::{BUCKET_NS, Rate};
+use follow::Followed;
 use pages::Pages;
 use storm::Storms;
 
@@ -54,6 +57,8 @@ pub(super) struct Findings {
     storms: Storms,
     /// The last files of which many records fail.
     failing: VecDeque<Key>,
+    history: History,
+    followed: Followed,
     /// When rates are looked at again.
     pub(super) next_look_ns: u64,
     /// Nothing is known of rates before; later than the session's start where a capture begins late.
@@ -88,6 +93,7 @@ impl Process {
 
 impl Findings {
     fn note(&mut self, kind: FindingKind, count: u64, sum: u64, evidence: Evidence) {
+        self.history.seen(kind, evidence.at_ns);
         let tally = self.tallies.entry(kind).or_default();
         tally.amount.count += count;
         tally.amount.sum += sum;
@@ -195,17 +201,25 @@ impl Model {
             self.name_worst(tally);
         }
         let found = tallies.into_iter().filter(|(_, tally)| tally.amount.count > 0);
-        found
-            .map(|(finding, tally)| Finding {
-                finding,
-                count: tally.amount.count,
-                // The driver's lines about errors have a rate limit.
-                at_least: self.ledger.lost() > 0 || finding == FindingKind::ErrorsNotServed,
-                confidence: tally.confidence.unwrap_or_else(|| finding.confidence()),
-                sentence: finding.sentence(&tally.amount, &tally.subject),
-                advice: finding.advice().into(),
-                document: finding.document(),
-                evidence: tally.evidence.into(),
+        let described = found.map(|(finding, tally)| Finding {
+            finding,
+            count: tally.amount.count,
+            // The driver's lines about errors have a rate limit.
+            at_least: self.ledger.lost() > 0 || finding == FindingKind::ErrorsNotServed,
+            confidence: tally.confidence.unwrap_or_else(|| finding.confidence()),
+            sentence: finding.sentence(&tally.amount, &tally.subject),
+            advice: finding.advice().into(),
+            document: finding.document(),
+            first_ns: 0,
+            last_ns: 0,
+            begun: 0,
+            over: false,
+            evidence: tally.evidence.into(),
+        });
+        described
+            .map(|finding| {
+                let Span { first_ns, last_ns, begun, over } = self.span(&finding);
+                Finding { first_ns, last_ns, begun, over, ..finding }
             })
             .collect()
     }
@@ -213,6 +227,7 @@ impl Model {
     /// Looks at rates when it is time to.
     pub(super) fn look(&mut self) {
         self.findings.look(&self.rows, &self.faults, self.now_ns);
+        self.follow();
     }
 
     /// Taken from the batches as they are now: an element that arrives late may take one back.

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 
 use crate::event::{Place, Seen, Stack, SubmittedTotals};
 use crate::hist::{Latency, Summary};
+use crate::name::WqId;
 
 /// Stacks, and places, that are kept; beyond it all are forgotten and come again with later faults.
 const KEPT: usize = 16_384;
@@ -14,6 +15,11 @@ const KEPT: usize = 16_384;
 #[derive(Clone, Debug, Default)]
 pub struct Submissions {
     totals: Vec<SubmittedTotals>,
+    /// When they were read, and what each process had submitted to each WQ by then.
+    read_ns: u64,
+    submitted: HashMap<(u32, WqId), u64>,
+    /// Between the last two readings.
+    per_s: HashMap<(u32, WqId), f64>,
     /// Faults whose submission is known.
     joined: u64,
     seen: u64,
@@ -58,8 +64,36 @@ impl Submissions {
         self.places.get(&(tgid, address & !0xfff)).map(Box::as_ref)
     }
 
-    pub(super) fn take_totals(&mut self, totals: &[SubmittedTotals]) {
+    pub(super) fn take_totals(&mut self, totals: &[SubmittedTotals], at_ns: u64) {
+        let mut submitted = HashMap::new();
+        for of in totals {
+            if let (Some(tgid), Some(device), Some(wq)) = (of.tgid, of.device, of.wq) {
+                *submitted.entry((tgid, WqId { device: device.id, wq })).or_default() += of.submissions;
+            }
+        }
+        let over_ns = at_ns.saturating_sub(self.read_ns);
+        // The first reading says nothing of how long it took.
+        if !self.totals.is_empty() && over_ns > 0 {
+            let rate = |(key, now): (&(u32, WqId), &u64)| {
+                let before = self.submitted.get(key).copied().unwrap_or(0);
+                (*key, now.saturating_sub(before) as f64 * 1e9 / over_ns as f64)
+            };
+            self.per_s = submitted.iter().map(rate).collect();
+        }
+        (self.read_ns, self.submitted) = (at_ns, submitted);
         totals.clone_into(&mut self.totals);
+    }
+
+    /// Descriptors that a process submitted to a WQ a second, between the last two readings. `None`: not followed, or not read twice.
+    #[must_use]
+    pub fn per_second(&self, tgid: u32, wq: WqId) -> Option<f64> {
+        self.per_s.get(&(tgid, wq)).copied()
+    }
+
+    /// Those of all together.
+    #[must_use]
+    pub fn all_per_second(&self) -> Option<f64> {
+        (!self.per_s.is_empty()).then(|| self.per_s.values().sum())
     }
 
     /// Exact counts, as of the last snapshot.
@@ -92,4 +126,46 @@ fn insert_bounded<K: Eq + std::hash::Hash, V: Clone>(map: &mut HashMap<K, Box<V>
         map.clear();
     }
     map.insert(key, Box::new(value.clone()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::{Comm, DeviceId, DeviceKind};
+
+    fn totals(tgid: u32, wq: u16, submissions: u64) -> SubmittedTotals {
+        SubmittedTotals {
+            tgid: Some(tgid),
+            comm: Comm::new("load"),
+            device: Some(DeviceId::new(DeviceKind::Dsa, 0)),
+            wq: Some(wq),
+            how: None,
+            operation_code: None,
+            operation: None,
+            submissions,
+            refused: 0,
+            elements: 0,
+            bytes: 0,
+            untold: 0,
+            records_lost: 0,
+            lists_cut: 0,
+        }
+    }
+
+    #[test]
+    fn a_rate_needs_two_readings_and_one_of_the_process() {
+        const SECOND: u64 = 1_000_000_000;
+        let mut submissions = Submissions::default();
+        let of = |submissions: &Submissions, tgid, wq| submissions.per_second(tgid, WqId { device: 0, wq });
+        submissions.take_totals(&[], SECOND);
+        submissions.take_totals(&[totals(7, 1, 100)], 2 * SECOND);
+        assert_eq!((of(&submissions, 7, 1), submissions.all_per_second()), (None, None));
+        // Of two operations, and a process that is new.
+        submissions.take_totals(&[totals(7, 1, 300), totals(7, 1, 50), totals(8, 1, 40)], 4 * SECOND);
+        assert_eq!(of(&submissions, 7, 1), Some(125.0));
+        assert_eq!((of(&submissions, 8, 1), of(&submissions, 7, 0)), (Some(20.0), None));
+        assert_eq!(submissions.all_per_second(), Some(145.0));
+        submissions.take_totals(&[totals(7, 1, 350), totals(8, 1, 40)], 5 * SECOND);
+        assert_eq!((of(&submissions, 7, 1), of(&submissions, 8, 1)), (Some(0.0), Some(0.0)));
+    }
 }

@@ -7,11 +7,18 @@ use dsascope_core::model::batch::{BatchRecord, ElementOutcome, Moved, Patch};
 use ratatui::text::{Line, Span};
 
 use super::help::wrap;
+use super::timeline;
 use crate::format::moment;
 use crate::theme::Theme;
 use crate::words;
 
-pub(super) fn lines(theme: &Theme, batch: &Batch, started_ns: u64, width: u16) -> Vec<Line<'static>> {
+/// `rows`: of the place where it is shown.
+pub(super) fn lines(
+    theme: &Theme,
+    batch: &Batch,
+    started_ns: u64,
+    (width, rows): (u16, usize),
+) -> Vec<Line<'static>> {
     let context = batch.context;
     let at = |ns: u64| moment(ns.saturating_sub(started_ns));
     let mut page = Page { theme, width: usize::from(width), lines: Vec::new() };
@@ -46,6 +53,11 @@ pub(super) fn lines(theme: &Theme, batch: &Batch, started_ns: u64, width: u16) -
         if !of.is_empty() {
             page.row(name, &of.join(" "));
         }
+    }
+    let timeline = timeline::lines(theme, batch, width, rows / 2);
+    if !timeline.is_empty() {
+        page.heading("When their faults were served");
+        page.lines.extend(timeline);
     }
     page.heading("The batch's own completion record");
     match &batch.record {

@@ -8,7 +8,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::Line;
 
-use super::table::{Column, draw_row, widths};
+use super::table::{Column, draw_row, draw_sign, lines_of, widths};
 use crate::app::{App, Focus};
 use crate::format::{count, moment};
 use crate::words;
@@ -41,6 +41,9 @@ pub(super) fn draw(app: &App, batches: &[Batch], frame: &mut Frame<'_>, area: Re
         let chosen = app.first_batch() + place == app.batch_row() && (focused || app.batch_chosen());
         let style = if chosen { theme.selected(focused) } else { theme.text() };
         draw_row(frame, line(2 + place as u16), &COLUMNS, &widths, &cells(app, batch), style);
+        if app.marks().has_batch(batch) {
+            draw_sign(frame, line(2 + place as u16), widths[0], theme.mark());
+        }
     }
     if batches.is_empty() && area.height > 2 {
         let text = "  no batch with a fault, or none that fits the choice";
@@ -49,6 +52,12 @@ pub(super) fn draw(app: &App, batches: &[Batch], frame: &mut Frame<'_>, area: Re
             line(2),
         );
     }
+}
+
+/// Rows as lines.
+pub(super) fn lines(app: &App, batches: &[Batch], rows: &[usize], width: u16) -> Vec<Line<'static>> {
+    let rows = rows.iter().filter_map(|&row| batches.get(row));
+    lines_of(&COLUMNS, &widths(&COLUMNS, width), rows.map(|batch| cells(app, batch)))
 }
 
 /// Totals: what is in doubt or wrong before what is not.

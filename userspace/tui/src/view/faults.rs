@@ -4,8 +4,9 @@ use dsascope_core::event::CopyOutcome;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
+use ratatui::text::Line;
 
-use super::table::{Column, draw_row, widths};
+use super::table::{Column, draw_row, draw_sign, lines_of, widths};
 use crate::app::{App, Focus};
 use crate::faults::Entry;
 use crate::format::{moment, optional_duration};
@@ -42,6 +43,9 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
         let chosen = cursor == Some(index) && (focused || !app.follows());
         let style = if chosen { theme.selected(focused) } else { theme.text() };
         draw_row(frame, line(2 + place as u16), &COLUMNS, &widths, &cells(app, entry), style);
+        if app.marks().has_fault(entry) {
+            draw_sign(frame, line(2 + place as u16), widths[0], theme.mark());
+        }
     }
     if app.entries().is_empty() && area.height > 2 {
         let text = if app.shown().recent_numbers().end == 0 {
@@ -49,8 +53,14 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
         } else {
             "no recent fault fits the choice"
         };
-        frame.render_widget(ratatui::text::Line::styled(format!("  {text}"), theme.dim()), line(2));
+        frame.render_widget(Line::styled(format!("  {text}"), theme.dim()), line(2));
     }
+}
+
+/// Rows as lines.
+pub(super) fn lines(app: &App, rows: &[usize], width: u16) -> Vec<Line<'static>> {
+    let rows = rows.iter().filter_map(|&row| app.entries().get(row));
+    lines_of(&COLUMNS, &widths(&COLUMNS, width), rows.map(|entry| cells(app, entry)))
 }
 
 fn title(app: &App) -> String {

@@ -4,7 +4,7 @@ use dsascope_core::probe::Verdict;
 use dsascope_core::stages::Stage;
 use ratatui::text::{Line, Span};
 
-use super::{batches, faults, processes};
+use super::{batches, compared, faults, processes};
 use crate::keymap::{Binding, NORMAL, RECORDER, REPLAY};
 use crate::remap::Remap;
 use crate::theme::Theme;
@@ -45,6 +45,7 @@ const PROCESS_COLUMNS: [&str; processes::COLUMNS.len()] = [
     "half of the chosen stage's times are not longer",
     "99 in 100 are not longer",
     "the longest",
+    "descriptors that the process submitted to the work queue a second, as of the last second; - where they are not followed (--submitter)",
     "of its faults, how many in a hundred were not delivered",
     "faults of the last twelve seconds, the newest at the right; the highest of them is full",
 ];
@@ -123,6 +124,10 @@ pub(super) fn lines(
             (
                 "histogram".into(),
                 "times of the chosen stage: each step to the right is longer by the same factor; the number at the left is the count of the highest bar",
+            ),
+            (
+                compared::MARK.into(),
+                "of a baseline (--baseline): where its bar would end, each histogram to its own highest bar; ratio: now by baseline, * certain (95 %), ~ it may be chance",
             ),
             ("-".into(), "not measured; never shown as zero"),
         ],

@@ -1,31 +1,41 @@
 //! Latency of the selected row: a histogram of the chosen stage on a logarithmic axis, and the figures of every stage.
 
-use dsascope_core::hist::{Bar, StageHistograms, Summary};
+use dsascope_core::hist::{Bar, BarPair, Latency, StageHistograms, Summary};
+use dsascope_core::model::Process;
 use dsascope_core::stages::Stage;
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
+use super::compared;
 use crate::app::App;
 use crate::format::{count, duration};
 use crate::theme::Theme;
 
 /// Columns of the figures beside the histogram.
-const FIGURES_WIDTH: u16 = 45;
+pub(super) const FIGURES_WIDTH: u16 = 45;
 /// Equal steps of the logarithm for each factor of ten.
-const BARS_PER_DECADE: u32 = 10;
+pub(super) const BARS_PER_DECADE: u32 = 10;
 
-pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
-    let theme = app.theme();
+/// Names of the columns of [`row`].
+pub(super) const TITLES: &str = "              P50    P90    P99  P99.9    MAX";
+
+/// Whose latency is shown, by name; `None` for histograms: it has none of its own.
+pub(super) fn subject(app: &App) -> (String, Option<&StageHistograms>, Option<&Process>) {
     let process = app.selected().and_then(|key| app.shown().process(key));
-    let (name, histograms) = match process {
+    match process {
         Some(process) => {
             let comm = process.comm.map(|comm| comm.to_string()).unwrap_or_default();
             let pid = process.tgid.map_or_else(|| "?".into(), |tgid| tgid.to_string());
-            (format!("{comm} {pid} on {}", process.context.wq_id()), process.latency())
+            (format!("{comm} {pid} on {}", process.context.wq_id()), process.latency(), Some(process))
         }
-        None => ("all".into(), Some(app.shown().latency_shown())),
-    };
+        None => ("all".into(), Some(app.shown().latency_shown()), None),
+    }
+}
+
+pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
+    let theme = app.theme();
+    let (name, histograms, process) = subject(app);
     let title = format!("latency of {name}: {} time", app.stage().name());
     super::draw_rule(theme, frame, area, &title, "", false);
     let body = Rect { y: area.y + 1, height: area.height.saturating_sub(1), ..area };
@@ -44,13 +54,19 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let left = Rect { width: area.width.saturating_sub(FIGURES_WIDTH + 2), ..body };
     let right = Rect { x: left.right() + 2, width: area.width.saturating_sub(left.width + 2), ..body };
     match histograms.get(app.stage()) {
-        Some(latency) => draw_bars(app, frame, left, &latency.bars(BARS_PER_DECADE)),
+        Some(latency) => draw_bars(app, frame, left, &alone(latency)),
         None => draw_note(app, frame, left, "nothing measured"),
     }
     draw_figures(app, frame, right, histograms, page_requests);
 }
 
-fn draw_note(app: &App, frame: &mut Frame<'_>, area: Rect, text: &'static str) {
+/// Bars without others to hold them against.
+fn alone(latency: &Latency) -> Vec<BarPair> {
+    let pair = |Bar { from_ns, to_ns, count }| BarPair { from_ns, to_ns, counts: [count, 0] };
+    latency.bars(BARS_PER_DECADE).into_iter().map(pair).collect()
+}
+
+pub(super) fn draw_note(app: &App, frame: &mut Frame<'_>, area: Rect, text: &'static str) {
     let text = crate::format::fit(text, usize::from(area.width).saturating_sub(2));
     frame.render_widget(
         Line::styled(format!("  {text}"), app.theme().dim()),
@@ -58,8 +74,9 @@ fn draw_note(app: &App, frame: &mut Frame<'_>, area: Rect, text: &'static str) {
     );
 }
 
-/// Bars as columns, with the largest count at the left and the range below.
-fn draw_bars(app: &App, frame: &mut Frame<'_>, area: Rect, bars: &[Bar]) {
+/// Bars as columns, with the largest count at the left and the range below. The second of each pair is a mark where its bar would end, each of
+/// the two to its own largest.
+pub(super) fn draw_bars(app: &App, frame: &mut Frame<'_>, area: Rect, bars: &[BarPair]) {
     let theme = app.theme();
     let rows = area.height.saturating_sub(1);
     let room = usize::from(area.width.saturating_sub(7));
@@ -69,20 +86,22 @@ fn draw_bars(app: &App, frame: &mut Frame<'_>, area: Rect, bars: &[Bar]) {
     }
     let bars = joined(bars, room);
     let cells = (room / bars.len()).clamp(1, 4);
-    let most = bars.iter().map(|bar| bar.count).max().unwrap_or(0).max(1);
+    let most = [0, 1].map(|side| bars.iter().map(|bar| bar.counts[side]).max().unwrap_or(0).max(1));
     for row in 0..rows {
         let label = match row {
-            0 => count(most),
+            0 => count(most[0]),
             _ if row + 1 == rows => "0".into(),
             _ => String::new(),
         };
         let mut line = Line::from(Span::styled(format!("{label:>5} "), theme.dim()));
         let below = u64::from(rows - 1 - row) * 8;
-        let text: String = bars
-            .iter()
-            .map(|bar| theme.column_cell(eighths(bar.count, most, rows, below)).repeat(cells))
-            .collect();
-        line.push_span(Span::styled(text, theme.bar()));
+        for bar in &bars {
+            let [now, other] = [0, 1].map(|side| eighths(bar.counts[side], most[side], rows, below));
+            let is_end = other > 0 && eighths(bar.counts[1], most[1], rows, below + 8) == 0;
+            let (cell, style) =
+                if is_end { (compared::MARK, theme.mark()) } else { (theme.column_cell(now), theme.bar()) };
+            line.push_span(Span::styled(cell.repeat(cells), style));
+        }
         frame.render_widget(line, Rect { y: area.y + row, height: 1, ..area });
     }
     let (from, to) = (duration(theme, first.from_ns), duration(theme, last.to_ns));
@@ -102,12 +121,12 @@ fn eighths(count: u64, most: u64, rows: u16, below: u64) -> usize {
 }
 
 /// Neighbours put together until no more than `room` bars are left.
-fn joined(bars: &[Bar], room: usize) -> Vec<Bar> {
+fn joined(bars: &[BarPair], room: usize) -> Vec<BarPair> {
     let group = bars.len().div_ceil(room).max(1);
-    let join = |bars: &[Bar]| Bar {
+    let join = |bars: &[BarPair]| BarPair {
         from_ns: bars.first().map_or(0, |bar| bar.from_ns),
         to_ns: bars.last().map_or(0, |bar| bar.to_ns),
-        count: bars.iter().map(|bar| bar.count).sum(),
+        counts: [0, 1].map(|side| bars.iter().map(|bar| bar.counts[side]).sum()),
     };
     bars.chunks(group).map(join).collect()
 }
@@ -122,8 +141,7 @@ fn draw_figures(
     page_requests: Option<Summary>,
 ) {
     let theme = app.theme();
-    let titles = format!("{:11}{:>6} {:>6} {:>6} {:>6} {:>6}", "", "P50", "P90", "P99", "P99.9", "MAX");
-    let mut lines = vec![Line::styled(titles, theme.columns())];
+    let mut lines = vec![Line::styled(TITLES, theme.columns())];
     // With little room the chosen stage comes first.
     let room = usize::from(area.height.saturating_sub(1 + u16::from(page_requests.is_some())));
     let are_followed = app.shown().submissions().are_traced();
@@ -147,12 +165,17 @@ fn draw_figures(
     }
 }
 
-fn figures(theme: &Theme, mark: &str, name: &str, summary: Option<Summary>) -> String {
+pub(super) fn figures(theme: &Theme, mark: &str, name: &str, summary: Option<Summary>) -> String {
     let figures = match summary {
         Some(s) => [s.p50_ns, s.p90_ns, s.p99_ns, s.p999_ns, s.max_ns].map(|ns| duration(theme, ns)),
         None => ["-", "-", "-", "-", "-"].map(String::from),
     };
-    let [p50, p90, p99, p999, max] = figures;
+    row(mark, name, &figures)
+}
+
+/// A mark, a name and five cells, below [`TITLES`].
+pub(super) fn row(mark: &str, name: &str, cells: &[String; 5]) -> String {
+    let [p50, p90, p99, p999, max] = cells;
     format!("{mark}{name:9} {p50:>6} {p90:>6} {p99:>6} {p999:>6} {max:>6}")
 }
 
@@ -173,11 +196,13 @@ mod tests {
 
     #[test]
     fn joining_keeps_every_count() {
-        let bars: Vec<_> = (0..25).map(|n| Bar { from_ns: n, to_ns: n + 1, count: n }).collect();
+        let bars: Vec<_> =
+            (0..25).map(|n| BarPair { from_ns: n, to_ns: n + 1, counts: [n, 25 - n] }).collect();
         for room in 1..30 {
             let joined = joined(&bars, room);
             assert!(joined.len() <= room);
-            assert_eq!(joined.iter().map(|bar| bar.count).sum::<u64>(), 300);
+            let sums = [0, 1].map(|side| joined.iter().map(|bar| bar.counts[side]).sum::<u64>());
+            assert_eq!(sums, [300, 325]);
             assert_eq!((joined[0].from_ns, joined[joined.len() - 1].to_ns), (0, 25));
         }
     }

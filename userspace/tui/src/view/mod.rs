@@ -3,6 +3,7 @@
 mod addresses;
 mod batch;
 mod batches;
+mod compared;
 mod detail;
 mod devices;
 mod event_log;
@@ -18,6 +19,7 @@ mod processes;
 mod table;
 mod tabs;
 mod text;
+mod timeline;
 
 use dsascope_core::event::Fault;
 use dsascope_core::model::{Batch, Submissions};
@@ -31,6 +33,7 @@ use crate::app::{App, Focus, Overlay};
 use crate::format::fit;
 use crate::layout::{self, MIN_HEIGHT, MIN_WIDTH, Panels, Screen};
 use crate::remap::Remap;
+use crate::rows;
 use crate::theme::Theme;
 use crate::views::{Shape, View};
 
@@ -57,7 +60,7 @@ pub fn draw(app: &App, frame: &mut Frame<'_>) {
             overlay(app.theme(), frame, body, "fault", &fault_lines(app, fault, body.width), *scroll);
         }
         Some(Overlay::Batch { batch, scroll }) => {
-            overlay(app.theme(), frame, body, "batch", &batch_lines(app, batch, body.width), *scroll);
+            overlay(app.theme(), frame, body, "batch", &batch_lines(app, batch, below_rule(body)), *scroll);
         }
         None => draw_view(app, frame, &panels),
     }
@@ -71,7 +74,10 @@ fn draw_view(app: &App, frame: &mut Frame<'_>, panels: &Panels) {
         }
         Shape::Latency => {
             let (upper, lower) = heat::split(panels.latency);
-            latency::draw(app, frame, upper);
+            match app.baseline() {
+                Some(baseline) => compared::draw(app, baseline, frame, upper),
+                None => latency::draw(app, frame, upper),
+            }
             heat::draw(app, frame, lower);
         }
         Shape::Overview | Shape::Processes | Shape::Table => {
@@ -98,15 +104,17 @@ fn draw_view(app: &App, frame: &mut Frame<'_>, panels: &Panels) {
 
 /// What the cursor of a table is on, beside the table.
 fn draw_selected(app: &App, frame: &mut Frame<'_>, area: Rect) {
-    let (title, lines) = selected_lines(app, area.width);
+    let (title, lines) = selected_lines(app, below_rule(area));
     overlay(app.theme(), frame, area, title, &lines, 0);
 }
 
 /// The fault or the batch under the cursor; nothing when there is none.
-fn selected_lines(app: &App, width: u16) -> (&'static str, Vec<Line<'static>>) {
+fn selected_lines(app: &App, (width, rows): (u16, usize)) -> (&'static str, Vec<Line<'static>>) {
     let fault = || app.entries().get(app.fault_row()?);
     let (title, lines) = match app.batches() {
-        Some(batches) => ("batch", batches.get(app.batch_row()).map(|batch| batch_lines(app, batch, width))),
+        Some(batches) => {
+            ("batch", batches.get(app.batch_row()).map(|batch| batch_lines(app, batch, (width, rows))))
+        }
         None => ("fault", fault().map(|entry| fault_lines(app, &entry.fault, width))),
     };
     (title, lines.unwrap_or_default())
@@ -117,9 +125,14 @@ fn fault_lines(app: &App, fault: &Fault, width: u16) -> Vec<Line<'static>> {
     detail::lines(app.theme(), fault, process, app.shown().submissions(), width)
 }
 
-fn batch_lines(app: &App, batch: &Batch, width: u16) -> Vec<Line<'static>> {
+/// Columns and rows of an area below its title.
+fn below_rule(area: Rect) -> (u16, usize) {
+    (area.width, usize::from(area.height.saturating_sub(1)))
+}
+
+fn batch_lines(app: &App, batch: &Batch, room: (u16, usize)) -> Vec<Line<'static>> {
     let started_ns = app.model().session().map_or(0, |session| session.started_ns);
-    batch::lines(app.theme(), batch, started_ns, width)
+    batch::lines(app.theme(), batch, started_ns, room)
 }
 
 /// The lines of a view that is made of them.
@@ -135,22 +148,41 @@ fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
     }
 }
 
-/// What is open, or selected, as text: at most [`MOST_COPIED`] lines.
+/// What is open, or marked, or selected, as text: at most [`MOST_COPIED`] lines.
 #[must_use]
 pub fn text(app: &App) -> String {
     const WIDTH: u16 = 120;
+    // Sentences are whole.
+    const ROW_WIDTH: u16 = 220;
+    let marked = app.marked();
     let lines = match (app.overlay(), app.view().shape(), app.focus()) {
         (Some(Overlay::Detail { fault, .. }), ..) => fault_lines(app, fault, WIDTH),
-        (Some(Overlay::Batch { batch, .. }), ..) => batch_lines(app, batch, WIDTH),
+        (Some(Overlay::Batch { batch, .. }), ..) => batch_lines(app, batch, (WIDTH, MOST_COPIED)),
         (Some(Overlay::Help { .. }), ..) => {
             help::lines(app.theme(), app.view(), app.keys(), app.model().verdicts(), WIDTH)
         }
         (None, Shape::Lines, _) => lines(app, WIDTH),
-        (None, _, Focus::Faults) => selected_lines(app, WIDTH).1,
-        (None, _, Focus::Processes) => processes::lines(app, WIDTH),
+        (None, Shape::Latency, _) => compared::lines(app, WIDTH),
+        (None, _, Focus::Processes) => processes::lines(app, &marked, WIDTH),
+        (None, _, Focus::Faults) if marked.is_empty() => selected_lines(app, (WIDTH, MOST_COPIED)).1,
+        (None, _, Focus::Faults) => match app.batches() {
+            Some(batches) => batches::lines(app, batches, &marked, ROW_WIDTH),
+            None => faults::lines(app, &marked, ROW_WIDTH),
+        },
     };
     let lines = lines.iter().take(MOST_COPIED).map(|line| line.to_string().trim_end().to_owned() + "\n");
     lines.collect()
+}
+
+/// The view whose name is in this column of the line of names.
+pub(crate) fn tab_at(width: u16, column: u16) -> Option<View> {
+    tabs::at(width, column)
+}
+
+/// What a column of the process table orders by.
+pub(crate) fn process_column_at(width: u16, column: u16) -> Option<rows::Column> {
+    let index = table::column_at(&processes::COLUMNS, width, column)?;
+    rows::Column::ALL.get(index).copied()
 }
 
 /// How many those are.
@@ -210,9 +242,9 @@ pub(crate) fn detail_height(theme: &Theme, fault: &Fault, submissions: &Submissi
     detail::lines(theme, fault, None, submissions, width).len()
 }
 
-/// Lines of a batch's detail at this width.
-pub(crate) fn batch_height(theme: &Theme, batch: &Batch, width: u16) -> usize {
-    batch::lines(theme, batch, 0, width).len()
+/// Lines of a batch's detail at this width, where so many rows are shown.
+pub(crate) fn batch_height(theme: &Theme, batch: &Batch, width: u16, rows: usize) -> usize {
+    batch::lines(theme, batch, 0, (width, rows)).len()
 }
 
 /// A panel's first row: `── title ───────── note ──`.

@@ -6,13 +6,13 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::Line;
 
-use super::table::{Column, draw_row, line_of, widths};
+use super::table::{Column, draw_row, draw_sign, lines_of, widths};
 use crate::app::{App, Focus};
 use crate::format::{count, fit, fit_end, optional_duration, rate};
 use crate::rows::{Row, failure_ratio};
 
 /// In the order of [`crate::rows::Column`].
-pub(super) const COLUMNS: [Column; 13] = [
+pub(super) const COLUMNS: [Column; 14] = [
     Column::right("PID", 7),
     Column::left("COMMAND", 12).growing(1, 15),
     Column::left("CGROUP", 7).growing(6, 60),
@@ -25,6 +25,7 @@ pub(super) const COLUMNS: [Column; 13] = [
     Column::right("P99", 6).growing(1, 7),
     Column::right("MAX", 6).growing(1, 7),
     // Last: a narrow terminal has no place for them.
+    Column::right("SUBM/s", 6),
     Column::right("FAIL%", 5),
     Column::left("TREND", TREND as u16),
 ];
@@ -79,18 +80,24 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
         };
         let style = if index == app.process_row() { theme.selected(focused) } else { theme.text() };
         draw_row(frame, line(2 + place as u16), &COLUMNS, &widths, &cells, style);
+        let row = index.checked_sub(1).and_then(|index| app.rows().get(index));
+        if row.is_some_and(|row| app.marks().has_process(row.key)) {
+            draw_sign(frame, line(2 + place as u16), widths[0], theme.mark());
+        }
     }
 }
 
-/// The whole table as lines.
-pub(super) fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
+/// The whole table as lines, or the marked rows of it.
+pub(super) fn lines(app: &App, marked: &[usize], width: u16) -> Vec<Line<'static>> {
     let widths = widths(&COLUMNS, width);
-    let titles: Vec<_> = COLUMNS.iter().map(|column| (column.title, Style::new())).collect();
-    let rows = app.rows().iter().map(|row| line_of(&COLUMNS, &widths, &cells(app, row, widths[CGROUP])));
-    [line_of(&COLUMNS, &widths, &titles), line_of(&COLUMNS, &widths, &all(app))]
-        .into_iter()
-        .chain(rows)
-        .collect()
+    let row = |row: &Row| cells(app, row, widths[CGROUP]);
+    match marked {
+        [] => {
+            let rows = std::iter::once(all(app)).chain(app.rows().iter().map(row));
+            lines_of(&COLUMNS, &widths, rows)
+        }
+        _ => lines_of(&COLUMNS, &widths, marked.iter().filter_map(|&at| app.rows().get(at)).map(row)),
+    }
 }
 
 /// Why the table is empty.
@@ -134,6 +141,7 @@ fn all(app: &App) -> Vec<(String, Style)> {
         ["", "all", "", "", ""].into_iter().map(|text| (text.into(), theme.strong())).collect();
     let summary = app.shown().latency_shown().summary(app.stage());
     numbers(app, &mut cells, header.faults_per_s, header.faults, header.failures, summary.as_ref());
+    cells.push((optional_rate(app.shown().submissions().all_per_second()), theme.text()));
     let ratio = failure_ratio(header.failures, header.faults);
     last(app, &mut cells, ratio, &app.shown().fault_history(SECOND_NS, TREND));
     cells
@@ -151,10 +159,15 @@ fn cells(app: &App, row: &Row, cgroup_width: u16) -> Vec<(String, Style)> {
         (row.wq().to_string(), plain),
     ];
     numbers(app, &mut cells, row.faults_per_s, row.faults, row.failures, row.latency.as_ref());
+    cells.push((optional_rate(row.submissions_per_s), plain));
     let process = app.shown().process(row.key);
     let trend = process.map(|process| app.shown().process_history(process, SECOND_NS, TREND));
     last(app, &mut cells, row.failure_ratio(), &trend.unwrap_or_default());
     cells
+}
+
+fn optional_rate(per_s: Option<f64>) -> String {
+    per_s.map_or_else(|| "-".into(), rate)
 }
 
 /// How much fails, and how the rate goes.
@@ -176,7 +189,7 @@ fn numbers(
     let theme = app.theme();
     let time = |ns: Option<u64>| (optional_duration(theme, ns), theme.text());
     cells.extend([
-        (per_s.map_or_else(|| "-".into(), rate), theme.text()),
+        (optional_rate(per_s), theme.text()),
         (count(faults), theme.text()),
         (count(failures), if failures > 0 { theme.bad() } else { theme.text() }),
         time(latency.map(|s| s.p50_ns)),

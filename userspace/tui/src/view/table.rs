@@ -59,6 +59,18 @@ pub(super) fn widths(columns: &[Column], room: u16) -> Vec<u16> {
     widths
 }
 
+/// Which column lies there, the blank before it included.
+pub(super) fn column_at(columns: &[Column], room: u16, at: u16) -> Option<usize> {
+    let mut end = 0;
+    widths(columns, room).into_iter().position(|width| {
+        if width == 0 {
+            return false;
+        }
+        end += width + u16::from(end > 0);
+        at < end
+    })
+}
+
 /// One row of cells, each with its style.
 pub(super) fn line_of<S: AsRef<str>>(
     columns: &[Column],
@@ -96,6 +108,30 @@ pub(super) fn draw_row<S: AsRef<str>>(
     frame.render_widget(line, Rect { height: 1, ..area });
 }
 
+/// What a marked row has before its first cell, or behind it where that is full.
+const SIGN: &str = "*";
+
+/// Marks the row that was drawn in this area.
+pub(super) fn draw_sign(frame: &mut Frame<'_>, area: Rect, first_width: u16, style: Style) {
+    let buffer = frame.buffer_mut();
+    let has_room = buffer.cell((area.x, area.y)).is_some_and(|cell| cell.symbol() == " ");
+    let x = if has_room { area.x } else { area.x + first_width };
+    if let Some(cell) = buffer.cell_mut((x, area.y)) {
+        cell.set_symbol(SIGN).set_style(style);
+    }
+}
+
+/// Names of columns and rows as text.
+pub(super) fn lines_of(
+    columns: &[Column],
+    widths: &[u16],
+    rows: impl IntoIterator<Item = Vec<(String, Style)>>,
+) -> Vec<Line<'static>> {
+    let titles: Vec<_> = columns.iter().map(|column| (column.title, Style::new())).collect();
+    let rows = rows.into_iter().map(|cells| line_of(columns, widths, &cells));
+    std::iter::once(line_of(columns, widths, &titles)).chain(rows).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,5 +147,8 @@ mod tests {
         assert_eq!(widths(&columns, 22), [6, 5, 9]);
         assert_eq!(widths(&columns, 114), [10, 5, 97]);
         assert_eq!(widths(&columns, 11), [4, 5, 0]);
+        let at = |at| column_at(&columns, 14, at);
+        assert_eq!([0, 3, 4, 9, 10, 13, 14].map(at), [0, 0, 1, 1, 2, 2, 9].map(|n| (n < 9).then_some(n)));
+        assert_eq!(column_at(&columns, 11, 10), None);
     }
 }

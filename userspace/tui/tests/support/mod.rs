@@ -1,1 +1,2 @@
 pub(crate) mod script;
+pub(crate) mod view;

@@ -475,6 +475,16 @@ pub(crate) fn submitted() -> Vec<Event> {
             _ => {}
         }
     }
+    // The second before there had been fewer.
+    let last = events.iter().find_map(|event| match event {
+        Event::Snapshot(snapshot) => Some((**snapshot).clone()),
+        _ => None,
+    });
+    looked_up.extend(last.map(|mut before| {
+        before.at_ns -= SECOND / 2;
+        before.submitted.iter_mut().for_each(|totals| totals.submissions -= 1_600);
+        Event::Snapshot(Box::new(before))
+    }));
     let end = events.iter().rposition(|event| matches!(event, Event::Fault(_))).map_or(0, |at| at + 1);
     events.splice(end..end, looked_up);
     events

@@ -33,6 +33,11 @@ fn shares_engines(device: &DeviceInfo, wq: &WqInfo) -> bool {
     wq.prs_disable != Some(true) && wq.group.is_some() && device.wqs.iter().any(|other| is_other(&other))
 }
 
+/// Block on fault without the page requests that it would wait for.
+fn is_alone(wq: &Wq) -> bool {
+    wq.config.as_ref().is_some_and(|config| config.block_on_fault && config.prs_disable)
+}
+
 impl Findings {
     /// A descriptor that was refused for asking. `config`: of its WQ.
     pub(super) fn block_on_fault(&mut self, fault: &Fault, config: Option<&WqConfig>) {
@@ -54,11 +59,8 @@ impl Model {
 
     pub(super) fn small_event_logs(&self) -> Tally {
         let mut tally = Tally::default();
-        for log in self.event_logs().filter(|log| !log.was_full) {
+        for log in self.event_logs().filter(|log| !log.was_full && log.is_small()) {
             let (Some(size), Some(advised)) = (log.size, log.advised_size) else { continue };
-            if size >= advised {
-                continue;
-            }
             let rate = log.peak_entries_per_s.unwrap_or(0.0);
             let words = format!(
                 "deepest run {} entries, at most {rate:.0} entries a second, longest time unread {:.1} ms",
@@ -85,11 +87,17 @@ impl Model {
         tally
     }
 
+    pub(super) fn has_small_event_log(&self) -> bool {
+        self.event_logs().any(|log| !log.was_full && log.is_small())
+    }
+
+    pub(super) fn has_block_on_fault_alone(&self) -> bool {
+        self.wqs.values().any(is_alone)
+    }
+
     /// WQs that are configured so; descriptors were counted as they came.
     pub(super) fn add_block_on_fault(&self, tally: &mut Tally) {
-        let alone =
-            |wq: &&Wq| wq.config.as_ref().is_some_and(|config| config.block_on_fault && config.prs_disable);
-        for wq in self.wqs.values().filter(alone) {
+        for wq in self.wqs.values().filter(|wq| is_alone(wq)) {
             let words = "block_on_fault and prs_disable are both set".into();
             let evidence = Evidence { wq: Some(wq.id.wq), ..at(self.now_ns, wq.device, words) };
             tally.one(String::new(), evidence);

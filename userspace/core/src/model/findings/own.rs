@@ -1,18 +1,27 @@
 //! What dsascope does itself: what it lost, and what it costs.
 
-use super::Tally;
-use crate::event::HoleKind;
-use crate::findings::{Amount, Evidence, threshold};
+use super::{Findings, Tally};
+use crate::event::{Hole, HoleKind};
+use crate::findings::{Amount, Evidence, FindingKind, threshold};
 use crate::model::Model;
+
+fn is_loss(kind: HoleKind) -> bool {
+    matches!(kind, HoleKind::RingLost { .. } | HoleKind::ChannelFull)
+        || kind.is_of_capture() && kind != HoleKind::CaptureBegins
+}
+
+impl Findings {
+    pub(in crate::model) fn hole(&mut self, hole: &Hole) {
+        if is_loss(hole.what) {
+            self.history.seen(FindingKind::OwnLoss, hole.at_ns);
+        }
+    }
+}
 
 impl Model {
     pub(super) fn own_loss(&self) -> Tally {
         let mut tally =
             Tally { amount: Amount { count: self.ledger.lost(), ..Amount::default() }, ..Tally::default() };
-        let is_loss = |kind: HoleKind| {
-            matches!(kind, HoleKind::RingLost { .. } | HoleKind::ChannelFull)
-                || kind.is_of_capture() && kind != HoleKind::CaptureBegins
-        };
         for hole in self.recent_holes.iter().rev().filter(|hole| is_loss(hole.what)).take(super::EVIDENCE) {
             let words = format!("{}: {}", hole.what.name(), hole.count);
             tally.evidence.push_front(of_dsascope(hole.at_ns, words));

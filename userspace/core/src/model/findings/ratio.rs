@@ -27,10 +27,16 @@ fn fails_often(row: &Process) -> bool {
 }
 
 impl Findings {
-    /// Asked at each failure until it is one. `row`: that of the fault's file.
+    /// Asked at each failure; from where it is one, each is seen. `row`: that of the fault's file.
     #[inline]
     pub(super) fn ratio(&mut self, fault: &Fault, row: &mut Process) {
-        if !matches!(fault.copy, CopyOutcome::Short { .. }) || row.fails_often || !fails_often(row) {
+        if !matches!(fault.copy, CopyOutcome::Short { .. }) {
+            return;
+        }
+        if row.fails_often {
+            return self.history.seen(FindingKind::FailureRatioHigh, fault.at_ns);
+        }
+        if !fails_often(row) {
             return;
         }
         row.fails_often = true;

@@ -105,6 +105,13 @@ impl Episode {
     }
 }
 
+/// What of storms goes on.
+pub(super) struct Going {
+    pub any: bool,
+    pub given_back: bool,
+    pub fresh: bool,
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(super) struct Storms {
@@ -128,6 +135,20 @@ impl Storms {
     /// Nothing in storm, and nothing to follow.
     pub(super) fn is_calm(&self) -> bool {
         self.episodes.iter().all(|episode| episode.over)
+    }
+
+    /// When those that are kept began.
+    pub(super) fn begun_ns(&self) -> impl Iterator<Item = u64> {
+        self.episodes.iter().map(|episode| episode.began_ns)
+    }
+
+    pub(super) fn going(&self) -> Going {
+        let any = |is: fn(&Episode) -> bool| self.episodes.iter().any(|episode| !episode.over && is(episode));
+        Going {
+            any: any(|_| true),
+            given_back: any(|episode| episode.given_back.is_some()),
+            fresh: any(|episode| episode.fresh.is_some()),
+        }
     }
 
     pub(super) fn look<'a>(

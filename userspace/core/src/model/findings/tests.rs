@@ -6,6 +6,7 @@ use crate::probe::{Hook, Verdict, VerdictState};
 use crate::testing::{context, fault};
 
 mod devices;
+mod history;
 mod memory;
 mod own;
 mod storm;

@@ -6,7 +6,7 @@ use crate::findings::threshold::{STORM_ALONE_TIMES, STORM_PER_S};
 
 const RECORDS: u64 = 0x7f00_0000_0000;
 
-fn begin() -> Vec<Event> {
+pub(super) fn begin() -> Vec<Event> {
     let session = SessionInfo { started_ns: SECOND, ..SessionInfo::default() };
     vec![Event::Session(Box::new(session)), open(context(0, 0, 1), 0, 1)]
 }
@@ -23,7 +23,7 @@ fn faults(file: Context, from_s: u64, seconds: u64, per_s: u64, page: impl Fn(u6
 }
 
 /// On so few pages, so fast, that nothing can be said of them.
-fn storm(from_s: u64, seconds: u64, per_s: u64) -> Vec<Event> {
+pub(super) fn storm(from_s: u64, seconds: u64, per_s: u64) -> Vec<Event> {
     faults(context(0, 0, 1), from_s, seconds, per_s, |n| n % 4)
 }
 
