@@ -12,8 +12,8 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 use crate::block::Meta;
 use crate::codec::Decoder;
 use crate::layout::{
-    BLOCK_MAGIC, BlockHeader, HEADER_BYTES, IndexEntry, MOST_RAW_BYTES, Preamble, TRAILER_MAGIC, Trailer,
-    VERSION, kind,
+    BLOCK_MAGIC, BlockHeader, DICTIONARY, HEADER_BYTES, IndexEntry, MOST_RAW_BYTES, Preamble, TRAILER_MAGIC,
+    Trailer, VERSION, kind,
 };
 
 /// Bytes looked through at once for the next block.
@@ -156,7 +156,8 @@ impl<R: Read + Seek> Capture<R> {
         } else if preamble.version.get() > VERSION.into() {
             return Err(ReadError::Newer { found: preamble.version.get() });
         }
-        let zstd = zstd::bulk::Decompressor::new().map_err(io(0))?;
+        // Payloads before version 3 know of no dictionary, and so refer to nothing of it.
+        let zstd = zstd::bulk::Decompressor::with_dictionary(DICTIONARY).map_err(io(0))?;
         let mut capture = Self {
             input,
             meta: Meta::default(),
