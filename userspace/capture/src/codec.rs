@@ -16,7 +16,7 @@ use dsascope_core::event::{
     StageTimes,
 };
 
-use crate::columns::{Coder, Reading, Writing};
+use crate::columns::{Coder, MOST_COLUMNS, Reading, Writing};
 use crate::layout::VERSION;
 use shape::Shape;
 #[cfg(test)]
@@ -59,7 +59,7 @@ columns! {
 
 /// How many of them each version has, from the first.
 const STORED: [usize; VERSION as usize] = [54, 73, 74];
-const _: () = assert!(STORED[STORED.len() - 1] == NAMES.len());
+const _: () = assert!(STORED[STORED.len() - 1] == NAMES.len() && NAMES.len() <= MOST_COLUMNS);
 
 /// Values of [`Column::Kind`].
 pub(crate) mod code {
@@ -547,7 +547,8 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn load(&mut self, payload: &[u8], version: u8, events: u32) -> Result<(), Malformed> {
+    /// Takes a payload, in exchange for the one before.
+    pub(crate) fn load(&mut self, payload: &mut Vec<u8>, version: u8, events: u32) -> Result<(), Malformed> {
         self.state.clear();
         self.state.in_turn = version >= 3;
         self.left = 0;
@@ -557,7 +558,7 @@ impl Decoder {
             return Err(Malformed);
         }
         // A fault has two records; of everything else an event has one at most.
-        if !self.columns.load(stored, NAMES.len(), 2 * events as usize, payload) {
+        if !self.columns.load(stored, 2 * events as usize, payload) {
             return Err(Malformed);
         }
         self.left = events;
@@ -583,7 +584,10 @@ impl Decoder {
         c.value(Column::Kind as usize, &mut kind);
         match kind {
             code::FAULT => {
-                self.other = None;
+                // Faults follow each other: mostly there is none to drop.
+                if self.other.is_some() {
+                    self.other = None;
+                }
                 if let Event::Fault(fault) = &mut self.fault {
                     state.fault(c, fault);
                 }

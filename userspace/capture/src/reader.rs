@@ -232,7 +232,7 @@ impl<R: Read + Seek> Capture<R> {
         let (worst, events) = (place.header.worst_event.get(), place.header.events());
         if place.header.worst_ns() == 0
             || !self.read_payload(&place)?
-            || decoder.load(&self.raw, place.header.version, events).is_err()
+            || decoder.load(&mut self.raw, place.header.version, events).is_err()
         {
             return Ok(None);
         }
@@ -330,7 +330,9 @@ impl<R: Read + Seek> Capture<R> {
         self.next += 1;
         self.expected = header.ends();
         let what = match self.read_payload(&place)? {
-            true if self.decoder.load(&self.raw, header.version, header.events()).is_ok() => return Ok(()),
+            true if self.decoder.load(&mut self.raw, header.version, header.events()).is_ok() => {
+                return Ok(());
+            }
             true => DamageKind::Malformed,
             false => DamageKind::Checksum,
         };

@@ -121,7 +121,7 @@ proptest! {
             }
             let mut payload = Vec::new();
             encoder.take(&mut payload);
-            decoder.load(&payload, VERSION, events.len() as u32).unwrap();
+            decoder.load(&mut payload, VERSION, events.len() as u32).unwrap();
             for event in events {
                 prop_assert_eq!(decoder.advance(), Ok(true));
                 prop_assert_eq!(decoder.event(), event);
@@ -132,10 +132,10 @@ proptest! {
 
     #[test]
     fn any_payload_gives_events_or_an_error(
-        payload in prop::collection::vec(any::<u8>(), 0..600), version in 1..=VERSION, events in 0u32..40,
+        mut payload in prop::collection::vec(any::<u8>(), 0..600), version in 1..=VERSION, events in 0u32..40,
     ) {
         let mut decoder = Decoder::default();
-        if decoder.load(&payload, version, events).is_ok() {
+        if decoder.load(&mut payload, version, events).is_ok() {
             while decoder.advance() == Ok(true) {}
         }
     }
@@ -152,7 +152,7 @@ proptest! {
         let mut payload = Vec::new();
         writing.take(&mut payload);
         let mut decoder = Decoder::default();
-        if decoder.load(&payload, version, 8).is_ok() {
+        if decoder.load(&mut payload, version, 8).is_ok() {
             while decoder.advance() == Ok(true) {}
         }
     }
@@ -171,7 +171,7 @@ proptest! {
             payload[place] = byte;
         }
         let mut decoder = Decoder::default();
-        if decoder.load(&payload, VERSION, events.len() as u32).is_ok() {
+        if decoder.load(&mut payload, VERSION, events.len() as u32).is_ok() {
             while decoder.advance() == Ok(true) {}
         }
     }
