@@ -8,6 +8,7 @@ pub mod page_request;
 pub mod regs;
 
 /// Bits `[hi:lo]` of `value`, as the register tables write them.
+#[inline]
 #[must_use]
 pub const fn bits(value: u64, hi: u32, lo: u32) -> u64 {
     let width = hi - lo + 1;
@@ -16,6 +17,7 @@ pub const fn bits(value: u64, hi: u32, lo: u32) -> u64 {
 }
 
 /// `value` shifted to bits `[hi:lo]`; bits that do not fit are cut off.
+#[inline]
 #[must_use]
 pub const fn field(value: u64, hi: u32, lo: u32) -> u64 {
     bits(value, hi - lo, 0) << lo

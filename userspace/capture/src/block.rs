@@ -10,7 +10,7 @@ use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
 use crate::codec::Encoder;
-use crate::layout::{BlockHeader, HEADER_BYTES, kind};
+use crate::layout::{BlockHeader, DICTIONARY, HEADER_BYTES, kind};
 
 /// Events of a block at most: large enough that columns compress well, small enough to be read at once from a cache.
 pub(crate) const MOST_EVENTS: u32 = 1 << 14;
@@ -175,7 +175,7 @@ impl RawBlock {
 
 /// The header with sizes, and the payload as it is stored.
 pub(crate) fn pack(mut header: BlockHeader, raw: &[u8]) -> std::io::Result<(BlockHeader, Vec<u8>)> {
-    let payload = zstd::bulk::compress(raw, LEVEL)?;
+    let payload = zstd::bulk::Compressor::with_dictionary(LEVEL, DICTIONARY)?.compress(raw)?;
     header.raw_bytes = U32::new(raw.len() as u32);
     header.stored_bytes = U32::new(payload.len() as u32);
     Ok((header, payload))

@@ -16,7 +16,7 @@ use dsascope_core::event::{
     StageTimes,
 };
 
-use crate::columns::{Coder, Reading, Writing};
+use crate::columns::{Coder, MOST_COLUMNS, Reading, Writing};
 use crate::layout::VERSION;
 use shape::Shape;
 #[cfg(test)]
@@ -54,11 +54,12 @@ columns! {
     Submitted, OriginSeen, By, ByTid, ByComm0, ByComm1, ByHow, ByInstruction, ByStack,
     OriginOperation, OriginBytes, List, ListIndex,
     SeenTgid, SeenTid, SeenRecord, SeenStatus, SeenSubmitted, SeenDelivered,
+    FaultAt,
 }
 
 /// How many of them each version has, from the first.
-const STORED: [usize; VERSION as usize] = [54, 73];
-const _: () = assert!(STORED[STORED.len() - 1] == NAMES.len());
+const STORED: [usize; VERSION as usize] = [54, 73, 74];
+const _: () = assert!(STORED[STORED.len() - 1] == NAMES.len() && NAMES.len() <= MOST_COLUMNS);
 
 /// Values of [`Column::Kind`].
 pub(crate) mod code {
@@ -84,12 +85,30 @@ struct File {
     tgid: u64,
 }
 
+/// What a CPU's worker last did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Worker {
+    tid: u32,
+    /// `at_ns` of its last fault.
+    at_ns: u64,
+}
+
+/// A run of the interrupt thread.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    start_ns: u64,
+    /// When it queued its last fault; its start before the first.
+    queued_ns: u64,
+}
+
 /// What both sides remember of a block so far.
 #[derive(Debug, Default)]
 struct State {
+    /// Times of faults and interrupts are told in the order in which they came about, each from what it waited for: since version 3.
+    in_turn: bool,
     at_ns: u64,
-    starts: [u64; STARTS],
-    next_start: usize,
+    runs: [Run; STARTS],
+    next_run: usize,
     files: Table<File>,
     /// By number of the file: where its last fault was.
     addresses: Vec<u64>,
@@ -98,7 +117,7 @@ struct State {
     entries: Table<[u64; 3]>,
     records: Table<[u8; 64]>,
     /// By CPU.
-    workers: Vec<u32>,
+    workers: Vec<Worker>,
     submitters: Table<origin::By>,
     /// Record that was seen last.
     seen_record: u64,
@@ -106,7 +125,7 @@ struct State {
 
 impl State {
     fn clear(&mut self) {
-        (self.at_ns, self.next_start, self.starts) = (0, 0, [0; STARTS]);
+        (self.at_ns, self.next_run, self.runs) = (0, 0, [Run::default(); STARTS]);
         self.files.clear();
         self.addresses.clear();
         self.devices.clear();
@@ -118,28 +137,38 @@ impl State {
         self.seen_record = 0;
     }
 
-    fn at<C: Coder>(&mut self, c: &mut C, at_ns: &mut u64) {
-        c.near(Column::At as usize, self.at_ns, at_ns);
+    fn at<C: Coder>(&mut self, c: &mut C, base: u64, at_ns: &mut u64) {
+        c.near(Column::At as usize, base, at_ns);
         self.at_ns = *at_ns;
     }
 
-    /// The start of a run of the interrupt thread, which its own event and all its faults have. 0 in the column: a new one.
-    fn start<C: Coder>(&mut self, c: &mut C, start_ns: &mut u64) {
+    /// The start of a run of the interrupt thread, which its own event and all its faults have. 0 in the column: a new one. Gives its place.
+    fn start<C: Coder>(&mut self, c: &mut C, start_ns: &mut u64) -> usize {
         let back = |steps: usize, next: usize| (next + 2 * STARTS - steps) % STARTS;
         let mut code = 0;
         if C::WRITES {
-            let found = (1..=STARTS).find(|&steps| self.starts[back(steps, self.next_start)] == *start_ns);
+            let found =
+                (1..=STARTS).find(|&steps| self.runs[back(steps, self.next_run)].start_ns == *start_ns);
             code = found.unwrap_or(0) as u64;
         }
         c.value(Column::Start as usize, &mut code);
         match code as usize {
             0 => {
                 c.near(Column::StartAt as usize, self.at_ns, start_ns);
-                self.starts[self.next_start] = *start_ns;
-                self.next_start = (self.next_start + 1) % STARTS;
+                let place = self.next_run;
+                self.runs[place] = Run { start_ns: *start_ns, queued_ns: *start_ns };
+                self.next_run = (place + 1) % STARTS;
+                place
             }
-            steps if steps <= STARTS => *start_ns = self.starts[back(steps, self.next_start)],
-            _ => c.refuse(),
+            steps if steps <= STARTS => {
+                let place = back(steps, self.next_run);
+                *start_ns = self.runs[place].start_ns;
+                place
+            }
+            _ => {
+                c.refuse();
+                0
+            }
         }
     }
 
@@ -193,7 +222,9 @@ impl State {
     }
 
     fn fault<C: Coder>(&mut self, c: &mut C, f: &mut Fault) {
-        self.at(c, &mut f.at_ns);
+        if !self.in_turn {
+            self.at(c, self.at_ns, &mut f.at_ns);
+        }
         c.narrow(Column::Cpu as usize, &mut f.cpu);
         let mut shape = if C::WRITES { Shape::of(f) } else { Shape::default() };
         self.shapes
@@ -203,12 +234,12 @@ impl State {
 
         let cpu = usize::from(f.cpu);
         if self.workers.len() <= cpu {
-            self.workers.resize(cpu + 1, 0);
+            self.workers.resize(cpu + 1, Worker::default());
         }
         let mut worker = u64::from(f.worker);
-        c.near(Column::Worker as usize, u64::from(self.workers[cpu]), &mut worker);
+        c.near(Column::Worker as usize, u64::from(self.workers[cpu].tid), &mut worker);
         match u32::try_from(worker) {
-            Ok(worker) => (f.worker, self.workers[cpu]) = (worker, worker),
+            Ok(worker) => (f.worker, self.workers[cpu].tid) = (worker, worker),
             Err(_) => c.refuse(),
         }
         if shape.has(Shape::QUEUE_CPU) {
@@ -221,35 +252,51 @@ impl State {
             f.queue_cpu = None;
         }
 
-        // Each time from the one before it that was seen; the first from the run of the interrupt thread, or the event's own.
+        // Each time from the one before it that was seen; the first from the run of the interrupt thread, or an event's own. But a run
+        // queues its faults one after the other, and a worker serves them so.
         let mut before = self.at_ns;
+        let mut run = None;
         if shape.has(Shape::INTERRUPT) {
             let mut start_ns = f.times.interrupt_ns.map_or(0, NonZeroU64::get);
-            self.start(c, &mut start_ns);
+            let place = self.start(c, &mut start_ns);
             f.times.interrupt_ns = NonZeroU64::new(start_ns);
             before = start_ns;
+            run = self.in_turn.then_some(place);
         } else {
             f.times.interrupt_ns = None;
         }
-        for (bit, column, time) in [
-            (Shape::QUEUED, Column::Queued, &mut f.times.queued_ns),
-            (Shape::STARTED, Column::Started, &mut f.times.started_ns),
+        if shape.has(Shape::QUEUED) {
+            let base = run.map_or(before, |run| self.runs[run].queued_ns);
+            before = time(c, Column::Queued, base, &mut f.times.queued_ns);
+            if let Some(run) = run {
+                self.runs[run].queued_ns = before;
+            }
+        } else {
+            f.times.queued_ns = None;
+        }
+        if shape.has(Shape::STARTED) {
+            let base = if self.in_turn { before.max(self.workers[cpu].at_ns) } else { before };
+            before = time(c, Column::Started, base, &mut f.times.started_ns);
+        } else {
+            f.times.started_ns = None;
+        }
+        for (bit, column, value) in [
             (Shape::COPY_START, Column::CopyStart, &mut f.times.copy_start_ns),
             (Shape::COPY_END, Column::CopyEnd, &mut f.times.copy_end_ns),
         ] {
             if shape.has(bit) {
-                let mut ns = time.map_or(0, NonZeroU64::get);
-                c.near(column as usize, before, &mut ns);
-                *time = NonZeroU64::new(ns);
-                before = ns;
+                before = time(c, column, before, value);
             } else {
-                *time = None;
+                *value = None;
             }
         }
+        if self.in_turn {
+            c.near(Column::FaultAt as usize, before, &mut f.at_ns);
+            self.at_ns = f.at_ns;
+            self.workers[cpu].at_ns = f.at_ns;
+        }
         if shape.has(Shape::DONE) {
-            let mut ns = f.times.done_ns.map_or(0, NonZeroU64::get);
-            c.near(Column::Done as usize, self.at_ns, &mut ns);
-            f.times.done_ns = NonZeroU64::new(ns);
+            time(c, Column::Done, self.at_ns, &mut f.times.done_ns);
         } else {
             f.times.done_ns = None;
         }
@@ -298,12 +345,17 @@ impl State {
     }
 
     fn interrupt<C: Coder>(&mut self, c: &mut C, i: &mut Interrupt) {
-        self.at(c, &mut i.at_ns);
+        if !self.in_turn {
+            self.at(c, self.at_ns, &mut i.at_ns);
+        }
         c.narrow(Column::Cpu as usize, &mut i.cpu);
         let mut shape = u64::from(i.swerror.is_some());
         self.shapes.code(c, Column::Shape, &mut shape, |c, word| c.value(Column::ShapeWords as usize, word));
         self.device(c, &mut i.device);
         self.start(c, &mut i.start_ns);
+        if self.in_turn {
+            self.at(c, i.start_ns, &mut i.at_ns);
+        }
         c.near(Column::InterruptEnd as usize, self.at_ns, &mut i.end_ns);
         c.narrow(Column::InterruptEntries as usize, &mut i.entries);
         i.swerror = (shape & 1 != 0).then(|| {
@@ -316,7 +368,7 @@ impl State {
     }
 
     fn page_request<C: Coder>(&mut self, c: &mut C, p: &mut PageRequest) {
-        self.at(c, &mut p.at_ns);
+        self.at(c, self.at_ns, &mut p.at_ns);
         c.narrow(Column::Cpu as usize, &mut p.cpu);
         let asked = p.request;
         let mut shape = u64::from(p.pasid.is_some())
@@ -339,6 +391,14 @@ impl State {
             asked
         });
     }
+}
+
+/// A time that is there, as its distance from `base`; gives it.
+fn time<C: Coder>(c: &mut C, column: Column, base: u64, time: &mut Option<NonZeroU64>) -> u64 {
+    let mut ns = time.map_or(0, NonZeroU64::get);
+    c.near(column as usize, base, &mut ns);
+    *time = NonZeroU64::new(ns);
+    ns
 }
 
 fn device_word(device: DeviceId) -> u64 {
@@ -373,7 +433,11 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     pub(crate) fn new() -> Self {
-        Self { columns: Writing::new(NAMES.len()), state: State::default(), text: Vec::new() }
+        Self {
+            columns: Writing::new(NAMES.len()),
+            state: State { in_turn: true, ..State::default() },
+            text: Vec::new(),
+        }
     }
 
     /// # Errors
@@ -397,7 +461,7 @@ impl Encoder {
             Event::Fault(fault) => state.fault(c, &mut { *fault }),
             Event::Interrupt(interrupt) => state.interrupt(c, &mut { *interrupt }),
             Event::PageRequest(request) => state.page_request(c, &mut { *request }),
-            Event::Tick { now_ns } => state.at(c, &mut { *now_ns }),
+            Event::Tick { now_ns } => state.at(c, state.at_ns, &mut { *now_ns }),
             Event::Seen(seen) => state.seen(c, &mut { *seen }),
             _ => c.bytes(Column::TextLength as usize, &mut self.text),
         }
@@ -483,8 +547,10 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn load(&mut self, payload: &[u8], version: u8, events: u32) -> Result<(), Malformed> {
+    /// Takes a payload, in exchange for the one before.
+    pub(crate) fn load(&mut self, payload: &mut Vec<u8>, version: u8, events: u32) -> Result<(), Malformed> {
         self.state.clear();
+        self.state.in_turn = version >= 3;
         self.left = 0;
         let stored = usize::from(version).checked_sub(1).and_then(|number| STORED.get(number));
         let stored = *stored.ok_or(Malformed)?;
@@ -492,7 +558,7 @@ impl Decoder {
             return Err(Malformed);
         }
         // A fault has two records; of everything else an event has one at most.
-        if !self.columns.load(stored, NAMES.len(), 2 * events as usize, payload) {
+        if !self.columns.load(stored, 2 * events as usize, payload) {
             return Err(Malformed);
         }
         self.left = events;
@@ -518,7 +584,10 @@ impl Decoder {
         c.value(Column::Kind as usize, &mut kind);
         match kind {
             code::FAULT => {
-                self.other = None;
+                // Faults follow each other: mostly there is none to drop.
+                if self.other.is_some() {
+                    self.other = None;
+                }
                 if let Event::Fault(fault) = &mut self.fault {
                     state.fault(c, fault);
                 }
@@ -539,7 +608,7 @@ impl Decoder {
             }
             code::TICK => {
                 let mut now_ns = 0;
-                state.at(c, &mut now_ns);
+                state.at(c, state.at_ns, &mut now_ns);
                 self.other = Some(Event::Tick { now_ns });
             }
             code::SEEN => {

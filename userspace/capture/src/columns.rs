@@ -99,10 +99,13 @@ impl Coder for Writing {
 /// Values of a column that are put together at once: those of all columns stay in the processor's cache, which a block's do not.
 const AT_ONCE: usize = 128;
 
+/// Columns that can be read, at least as many as any version has: a number known at compile time needs no check when one is looked up.
+pub(crate) const MOST_COLUMNS: usize = 128;
+
 /// Columns being read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reading {
-    columns: Vec<Column>,
+    columns: Box<[Column; MOST_COLUMNS]>,
     payload: Vec<u8>,
     text_at: usize,
     wrong: bool,
@@ -127,10 +130,13 @@ impl Column {
         let count = (self.count - self.taken).min(AT_ONCE);
         self.at = 0;
         self.values.clear();
-        self.values.resize(count, 0);
-        for number in 0..self.width {
-            let plane = &payload[self.planes + number * self.count + self.taken..][..count];
-            for (value, &byte) in self.values.iter_mut().zip(plane) {
+        let plane = |number: usize| &payload[self.planes + number * self.count + self.taken..][..count];
+        match self.width {
+            0 => self.values.resize(count, 0),
+            _ => self.values.extend(plane(0).iter().map(|&byte| u64::from(byte))),
+        }
+        for number in 1..self.width {
+            for (value, &byte) in self.values.iter_mut().zip(plane(number)) {
                 *value |= u64::from(byte) << (8 * number);
             }
         }
@@ -138,15 +144,32 @@ impl Column {
     }
 }
 
+impl Column {
+    /// The first of the next values.
+    #[cold]
+    fn refill(&mut self, payload: &[u8]) -> Option<u64> {
+        self.fill(payload);
+        let first = self.values.first().copied();
+        self.at = usize::from(first.is_some());
+        first
+    }
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        let columns = Box::new(std::array::from_fn(|_| Column::default()));
+        Self { columns, payload: Vec::new(), text_at: 0, wrong: false }
+    }
+}
+
 impl Reading {
-    /// Takes a payload apart, with the memory of the one before: `stored` columns of at most `most` values. The rest up to `known`, which a
-    /// later version added, are empty. False: it is not made so.
-    pub(crate) fn load(&mut self, stored: usize, known: usize, most: usize, payload: &[u8]) -> bool {
-        self.columns.resize_with(known, Column::default);
+    /// Takes a payload apart, in exchange for the one before: `stored` columns of at most `most` values. The rest, which a later version
+    /// added, are empty. False: it is not made so.
+    pub(crate) fn load(&mut self, stored: usize, most: usize, payload: &mut Vec<u8>) -> bool {
         self.wrong = false;
-        self.payload.clear();
-        self.payload.extend_from_slice(payload);
-        for column in &mut self.columns {
+        std::mem::swap(&mut self.payload, payload);
+        let payload = &self.payload[..];
+        for column in &mut *self.columns {
             *column = Column { values: std::mem::take(&mut column.values), ..Column::default() };
             column.values.clear();
         }
@@ -180,19 +203,16 @@ impl Coder for Reading {
     #[inline]
     fn value(&mut self, column: usize, value: &mut u64) {
         let column = &mut self.columns[column];
-        if column.at == column.values.len() {
-            column.fill(&self.payload);
-        }
-        match column.values.get(column.at) {
+        *value = match column.values.get(column.at) {
             Some(&found) => {
-                *value = found;
                 column.at += 1;
+                found
             }
-            None => {
-                *value = 0;
+            None => column.refill(&self.payload).unwrap_or_else(|| {
                 self.wrong = true;
-            }
-        }
+                0
+            }),
+        };
     }
 
     fn bytes(&mut self, length_column: usize, bytes: &mut Vec<u8>) {
@@ -231,7 +251,7 @@ mod tests {
             let mut payload = Vec::new();
             writing.take(&mut payload);
             let mut reading = Reading::default();
-            prop_assert!(reading.load(columns.len(), columns.len(), 50, &payload));
+            prop_assert!(reading.load(columns.len(), 50, &mut payload));
             for (number, column) in columns.iter().enumerate() {
                 for &value in column {
                     let mut read = 0;
@@ -245,9 +265,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_taken_or_refused(payload in prop::collection::vec(any::<u8>(), 0..200), columns in 1usize..8) {
+        fn any_bytes_are_taken_or_refused(mut payload in prop::collection::vec(any::<u8>(), 0..200), columns in 1usize..8) {
             let mut reading = Reading::default();
-            let _ = reading.load(columns, columns, 100, &payload);
+            let _ = reading.load(columns, 100, &mut payload);
         }
 
         #[test]
@@ -261,7 +281,7 @@ mod tests {
                 writing.bytes(0, &mut text.clone());
                 let mut payload = Vec::new();
                 writing.take(&mut payload);
-                prop_assert!(reading.load(stored, 3, 50, &payload));
+                prop_assert!(reading.load(stored, 50, &mut payload));
                 for column in 0..stored {
                     for &value in &values {
                         let mut read = 0;

@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 
 use crate::codec::{code, names, shape_bits};
-use crate::layout::{BlockHeader, IndexEntry, MOST_RAW_BYTES, Preamble, Trailer, VERSION, kind};
+use crate::layout::{BlockHeader, DICTIONARY, IndexEntry, MOST_RAW_BYTES, Preamble, Trailer, VERSION, kind};
 use crate::reader::DamageKind;
 
 const DOCUMENT: &str = include_str!("../../../docs/capture.md");
@@ -111,6 +111,7 @@ fn limits_and_words() {
         format!("JSON (at most {} MiB)", crate::reader::MOST_META_BYTES >> 20),
         format!("After {} a table takes no more", crate::codec::TABLE),
         format!("how many new ones back, up to {}", crate::codec::STARTS),
+        format!("{} bytes of CRC32C {:#x}", DICTIONARY.len(), crc32c::crc32c(DICTIONARY)),
     ];
     for words in limits {
         assert!(DOCUMENT.contains(&words), "{words}");

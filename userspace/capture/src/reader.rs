@@ -12,8 +12,8 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 use crate::block::Meta;
 use crate::codec::Decoder;
 use crate::layout::{
-    BLOCK_MAGIC, BlockHeader, HEADER_BYTES, IndexEntry, MOST_RAW_BYTES, Preamble, TRAILER_MAGIC, Trailer,
-    VERSION, kind,
+    BLOCK_MAGIC, BlockHeader, DICTIONARY, HEADER_BYTES, IndexEntry, MOST_RAW_BYTES, Preamble, TRAILER_MAGIC,
+    Trailer, VERSION, kind,
 };
 
 /// Bytes looked through at once for the next block.
@@ -156,7 +156,8 @@ impl<R: Read + Seek> Capture<R> {
         } else if preamble.version.get() > VERSION.into() {
             return Err(ReadError::Newer { found: preamble.version.get() });
         }
-        let zstd = zstd::bulk::Decompressor::new().map_err(io(0))?;
+        // Payloads before version 3 know of no dictionary, and so refer to nothing of it.
+        let zstd = zstd::bulk::Decompressor::with_dictionary(DICTIONARY).map_err(io(0))?;
         let mut capture = Self {
             input,
             meta: Meta::default(),
@@ -231,7 +232,7 @@ impl<R: Read + Seek> Capture<R> {
         let (worst, events) = (place.header.worst_event.get(), place.header.events());
         if place.header.worst_ns() == 0
             || !self.read_payload(&place)?
-            || decoder.load(&self.raw, place.header.version, events).is_err()
+            || decoder.load(&mut self.raw, place.header.version, events).is_err()
         {
             return Ok(None);
         }
@@ -329,7 +330,9 @@ impl<R: Read + Seek> Capture<R> {
         self.next += 1;
         self.expected = header.ends();
         let what = match self.read_payload(&place)? {
-            true if self.decoder.load(&self.raw, header.version, header.events()).is_ok() => return Ok(()),
+            true if self.decoder.load(&mut self.raw, header.version, header.events()).is_ok() => {
+                return Ok(());
+            }
             true => DamageKind::Malformed,
             false => DamageKind::Checksum,
         };

@@ -50,6 +50,7 @@ pub enum Event {
 
 impl Event {
     /// When it was sent, in its stream's time.
+    #[inline]
     #[must_use]
     pub fn at_ns(&self) -> u64 {
         match self {

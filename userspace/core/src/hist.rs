@@ -214,8 +214,11 @@ impl StageHistograms {
     pub fn record(&mut self, durations: &Durations) {
         for stage in Stage::ALL {
             if let Some(ns) = durations.get(stage) {
-                self.stages[stage.index()].get_or_insert_default().record(ns);
                 self.stale = true;
+                match &mut self.stages[stage.index()] {
+                    Some(latency) => latency.record(ns),
+                    none => none.insert(Box::default()).record(ns),
+                }
             }
         }
     }

@@ -248,7 +248,9 @@ impl Model {
             self.findings.unknown(fault, &self.rows);
         }
         self.submissions.fault(fault.origin.is_some());
-        push_bounded(&mut self.recent, *fault, self.limits.recent_faults);
+        if self.limits.recent_faults > 0 {
+            push_bounded(&mut self.recent, *fault, self.limits.recent_faults);
+        }
         self.recent_total += 1;
         self.batches.fault(fault);
     }

@@ -144,6 +144,7 @@ impl Durations {
 
 impl StageTimes {
     /// With the times of the submission and of the moment that the program saw its record, as far as they are known.
+    #[inline]
     #[must_use]
     pub fn durations(&self, submitted_ns: Option<NonZeroU64>, seen_ns: Option<NonZeroU64>) -> Durations {
         let between = |from: Option<NonZeroU64>, to: Option<NonZeroU64>| to?.get().checked_sub(from?.get());

@@ -9,7 +9,9 @@ const PREAMBLE: usize = 16;
 const HEADER: usize = 104;
 const EVENTS: u8 = 2;
 const INDEX: u8 = 3;
-const COLUMNS: usize = 54;
+/// How many columns each version has.
+const COLUMNS: [usize; 3] = [54, 73, 74];
+const DICTIONARY: &[u8] = include_bytes!("../../src/dictionary.jsonl");
 /// A payload is not changed beyond this.
 const MOST_RAW: usize = 1 << 18;
 
@@ -39,7 +41,11 @@ pub fn behind_the_checksums(file: &[u8], seed: u32, most: usize) -> Option<Vec<u
             let block = blocks.remove(number);
             blocks.insert(number - 1, block);
         }
-        2..=5 if block.header[4] == EVENTS => change_values(&mut block.raw, &mut numbers)?,
+        2..=5 if block.header[4] == EVENTS => {
+            let version = usize::from(block.header[3]);
+            let columns = COLUMNS.get(version.wrapping_sub(1)).copied().unwrap_or_default();
+            change_values(&mut block.raw, columns, &mut numbers)?;
+        }
         _ => {
             let size = block.raw.len();
             let room = (size + size / 2 + 64).min(MOST_RAW.max(size));
@@ -70,10 +76,10 @@ impl Numbers {
 }
 
 /// Changes up to four values of the columns of a payload of events.
-fn change_values(raw: &mut Vec<u8>, numbers: &mut Numbers) -> Option<()> {
+fn change_values(raw: &mut Vec<u8>, stored: usize, numbers: &mut Numbers) -> Option<()> {
     let mut columns = Vec::new();
     let mut rest = &raw[..];
-    for _ in 0..COLUMNS {
+    for _ in 0..stored {
         let (count, after) = rest.split_first_chunk()?;
         let (&width, after) = after.split_first()?;
         let count = u32::from_le_bytes(*count) as usize;
@@ -89,7 +95,7 @@ fn change_values(raw: &mut Vec<u8>, numbers: &mut Numbers) -> Option<()> {
         rest = after;
     }
     for _ in 0..=numbers.below(4) {
-        let filled: Vec<usize> = (0..COLUMNS).filter(|&column| !columns[column].is_empty()).collect();
+        let filled: Vec<usize> = (0..stored).filter(|&column| !columns[column].is_empty()).collect();
         let column = columns.get_mut(*filled.get(numbers.below(filled.len()))?)?;
         let place = numbers.below(column.len());
         let value = column[place];
@@ -120,11 +126,12 @@ fn change_values(raw: &mut Vec<u8>, numbers: &mut Numbers) -> Option<()> {
 /// The blocks of `file` but for the index, as far as they follow each other.
 fn blocks(file: &[u8]) -> Vec<Block> {
     let mut all = Vec::new();
+    let Ok(mut zstd) = zstd::bulk::Decompressor::with_dictionary(DICTIONARY) else { return all };
     let mut rest = file.get(PREAMBLE..).unwrap_or_default();
     while let Some((header, after)) = rest.split_first_chunk::<HEADER>() {
         let stored = number(header, STORED_BYTES);
         let Some((payload, after)) = after.split_at_checked(stored) else { break };
-        let Ok(raw) = zstd::bulk::decompress(payload, number(header, RAW_BYTES).min(MOST_RAW)) else { break };
+        let Ok(raw) = zstd.decompress(payload, number(header, RAW_BYTES).min(MOST_RAW)) else { break };
         if header[4] != INDEX {
             all.push(Block { header: *header, raw });
         }

@@ -91,7 +91,7 @@ impl State {
     }
 
     pub(super) fn seen<C: Coder>(&mut self, c: &mut C, seen: &mut Seen) {
-        self.at(c, &mut seen.at_ns);
+        self.at(c, self.at_ns, &mut seen.at_ns);
         let mut shape = u64::from(seen.submitted_ns.is_some())
             | u64::from(seen.context.is_some()) << 1
             | u64::from(seen.delivered_ns.is_some()) << 2;

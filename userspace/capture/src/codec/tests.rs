@@ -121,7 +121,7 @@ proptest! {
             }
             let mut payload = Vec::new();
             encoder.take(&mut payload);
-            decoder.load(&payload, VERSION, events.len() as u32).unwrap();
+            decoder.load(&mut payload, VERSION, events.len() as u32).unwrap();
             for event in events {
                 prop_assert_eq!(decoder.advance(), Ok(true));
                 prop_assert_eq!(decoder.event(), event);
@@ -131,9 +131,11 @@ proptest! {
     }
 
     #[test]
-    fn any_payload_gives_events_or_an_error(payload in prop::collection::vec(any::<u8>(), 0..600), events in 0u32..40) {
+    fn any_payload_gives_events_or_an_error(
+        mut payload in prop::collection::vec(any::<u8>(), 0..600), version in 1..=VERSION, events in 0u32..40,
+    ) {
         let mut decoder = Decoder::default();
-        if decoder.load(&payload, VERSION, events).is_ok() {
+        if decoder.load(&mut payload, version, events).is_ok() {
             while decoder.advance() == Ok(true) {}
         }
     }
@@ -141,6 +143,7 @@ proptest! {
     #[test]
     fn any_columns_give_events_or_an_error(
         columns in prop::collection::vec(prop::collection::vec(prop_oneof![3 => 0u64..4, 1 => any::<u64>(), 1 => Just(u64::MAX)], 0..8), NAMES.len()),
+        version in 1..=VERSION,
     ) {
         let mut writing = Writing::new(NAMES.len());
         for (number, column) in columns.iter().enumerate() {
@@ -149,7 +152,7 @@ proptest! {
         let mut payload = Vec::new();
         writing.take(&mut payload);
         let mut decoder = Decoder::default();
-        if decoder.load(&payload, VERSION, 8).is_ok() {
+        if decoder.load(&mut payload, version, 8).is_ok() {
             while decoder.advance() == Ok(true) {}
         }
     }
@@ -168,8 +171,47 @@ proptest! {
             payload[place] = byte;
         }
         let mut decoder = Decoder::default();
-        if decoder.load(&payload, VERSION, events.len() as u32).is_ok() {
+        if decoder.load(&mut payload, VERSION, events.len() as u32).is_ok() {
             while decoder.advance() == Ok(true) {}
         }
     }
+}
+
+/// Widths of the columns of a payload, in the order of the format.
+fn widths(mut payload: &[u8]) -> Vec<usize> {
+    let mut widths = Vec::new();
+    for _ in NAMES {
+        let (head, rest) = payload.split_at(5);
+        let count = u32::from_le_bytes(head[..4].try_into().unwrap()) as usize;
+        widths.push(usize::from(head[4]));
+        payload = &rest[count * usize::from(head[4])..];
+    }
+    widths
+}
+
+#[test]
+fn a_backlog_of_faults_is_told_in_small_distances() {
+    // Queued together, served long after and one after the other: the waits are long, and each is foretold.
+    let (start, begin) = (1_000_000_000, 1_500_000_000);
+    let mut encoder = Encoder::new();
+    encoder.push(&Event::Tick { now_ns: start }).unwrap();
+    for number in 0..100 {
+        let at = |ns| NonZeroU64::new(begin + 500 * number + ns);
+        let times = StageTimes {
+            interrupt_ns: NonZeroU64::new(start + 100),
+            queued_ns: NonZeroU64::new(start + 100 * (number + 2)),
+            started_ns: at(100),
+            copy_start_ns: at(200),
+            copy_end_ns: at(300),
+            done_ns: at(400),
+        };
+        encoder.push(&Event::Fault(Fault { at_ns: begin + 500 * number + 400, times, ..BLANK })).unwrap();
+    }
+    let mut payload = Vec::new();
+    encoder.take(&mut payload);
+    let widths = widths(&payload);
+    let width = |column: Column| widths[column as usize];
+    assert_eq!([Column::Queued, Column::CopyStart, Column::CopyEnd, Column::FaultAt].map(width), [1; 4]);
+    // One fault of all waited for no other.
+    assert_eq!((width(Column::StartAt), width(Column::Done), width(Column::Started)), (1, 0, 4));
 }
