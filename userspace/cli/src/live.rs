@@ -101,7 +101,12 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
             () = sleep_until(drawn + FRAME), if asked.redraw => {}
             next = feed.next(&mut batch), if !ended => {
                 ended = next? == Next::End;
-                inputs.extend(batch.drain(..).map(event_input));
+            }
+        }
+        for event in batch.drain(..) {
+            asked.redraw |= app.event(&event).redraw;
+            if watch.is_needed() {
+                watch.update(app.model(), &event);
             }
         }
         for notice in feed.notices() {
@@ -110,14 +115,7 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
         }
         inputs.extend(feed.source().player().map(|player| Input::Replay(Box::new(place(player)))));
         for input in inputs {
-            let watched = match &input {
-                Input::Event(event) if watch.is_needed() => Some(event.clone()),
-                _ => None,
-            };
             let Actions { redraw, quit, ask } = app.update(input);
-            if let Some(event) = watched {
-                watch.update(app.model(), &event);
-            }
             asked.redraw |= redraw;
             asked.quit |= quit;
             if ask == Some(Ask::Save) {
@@ -144,8 +142,8 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
     drop(screen);
     drop(guard);
     let finished = feed.finish(&mut batch);
-    for event in batch {
-        let _ = app.update(event_input(event));
+    for event in &batch {
+        let _ = app.event(event);
     }
     notice::print(&mut feed.notices());
     finished?;
@@ -183,7 +181,7 @@ fn play(ask: Ask, player: &mut Replay, app: &mut App) -> Result<bool> {
             player.pause(true);
             while let Some(event) = player.step()? {
                 let is_fault = matches!(event, Event::Fault(_));
-                let _ = app.update(event_input(event));
+                let _ = app.event(&event);
                 let reached = match ask {
                     Ask::NextFault => is_fault,
                     _ => !app.model().batches().just_ended().is_empty(),
@@ -242,10 +240,6 @@ fn input(event: crossterm::event::Event) -> Option<Input> {
         crossterm::event::Event::Resize(width, height) => Some(Input::Resize { width, height }),
         _ => None,
     }
-}
-
-fn event_input(event: Event) -> Input {
-    Input::Event(Box::new(event))
 }
 
 fn theme(ascii: bool) -> Theme {

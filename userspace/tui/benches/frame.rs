@@ -48,7 +48,7 @@ impl Live {
 
     fn take(&mut self, event: Event) {
         self.now_ns = self.now_ns.max(event.at_ns());
-        let _ = self.app.update(Input::Event(Box::new(event)));
+        let _ = self.app.event(&event);
     }
 
     /// The faults between two frames.
@@ -64,7 +64,7 @@ impl Live {
 
     fn tick(&mut self) -> bool {
         let tick = Event::Tick { now_ns: self.now_ns };
-        self.app.update(Input::Event(Box::new(tick))).redraw
+        self.app.event(&tick).redraw
     }
 
     fn draw(&mut self) {

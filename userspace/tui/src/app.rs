@@ -42,7 +42,6 @@ pub enum Input {
         width: u16,
         height: u16,
     },
-    Event(Box<Event>),
     /// Where the capture that is played stands.
     Replay(Box<Replay>),
     /// The capture is played again from its beginning: what was counted is forgotten.
@@ -209,7 +208,6 @@ impl App {
                 self.derive();
                 Actions::REDRAW
             }
-            Input::Event(event) => self.event(&event),
             Input::Replay(replay) => {
                 if self.replay.as_ref() == Some(&replay) {
                     return Actions::default();
@@ -246,7 +244,7 @@ impl App {
     }
 
     /// Events change the model at once and the screen with the next tick, so that a storm costs no more than its counting.
-    fn event(&mut self, event: &Event) -> Actions {
+    pub fn event(&mut self, event: &Event) -> Actions {
         self.model.update(event);
         self.report.event(event);
         let Event::Tick { now_ns } = event else {

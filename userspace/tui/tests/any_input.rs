@@ -72,12 +72,12 @@ proptest! {
                 }
                 Step::Events(count) => {
                     for event in events.by_ref().take(count) {
-                        let _ = app.update(Input::Event(Box::new(event)));
+                        let _ = app.event(&event);
                     }
                 }
                 Step::Tick(ms) => {
                     now_ns += ms * 1_000_000;
-                    let _ = app.update(Input::Event(Box::new(Event::Tick { now_ns })));
+                    let _ = app.event(&Event::Tick { now_ns });
                 }
             }
             prop_assert!(app.process_row() <= app.rows().len());

@@ -71,7 +71,7 @@ fn what_is_marked_outlives_the_list_of_recent_ones() {
     let mut events = script::busy(40);
     let rest = events.split_off(events.len() / 20);
     let mut app = app(UNICODE, size, events);
-    let _ = app.update(Input::Event(Box::new(Event::Tick { now_ns: script::START_NS + 2_000_000_000 })));
+    let _ = app.event(&Event::Tick { now_ns: script::START_NS + 2_000_000_000 });
     open(&mut app, View::Batches);
     press(&mut app, [Char('m')]);
     let batch = app.batches().expect("batches")[0].clone();

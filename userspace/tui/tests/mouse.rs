@@ -98,9 +98,9 @@ fn a_clicked_row_stays_the_one_that_was_clicked() {
     press(&mut app, [KeyCode::Esc]);
     let held = app.entries()[app.fault_row().expect("a fault")].number;
     for event in rest {
-        let _ = app.update(Input::Event(Box::new(event)));
+        let _ = app.event(&event);
     }
-    let _ = app.update(Input::Event(Box::new(Event::Tick { now_ns: script::START_NS + 20_000_000_000 })));
+    let _ = app.event(&Event::Tick { now_ns: script::START_NS + 20_000_000_000 });
     assert!(app.entries()[0].number > held);
     assert!(!app.follows());
     assert_eq!(app.entries()[app.fault_row().expect("a fault")].number, held);

@@ -23,7 +23,7 @@ fn app(events: Vec<Event>) -> App {
     let theme = Theme { colours: Colours::Ansi16, glyphs: Glyphs::Unicode };
     let mut app = App::new(theme, SIZE.0, SIZE.1, "");
     for event in events {
-        let _ = app.update(Input::Event(Box::new(event)));
+        let _ = app.event(&event);
     }
     app
 }

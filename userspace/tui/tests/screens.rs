@@ -357,12 +357,12 @@ fn a_held_screen_stands_still_and_goes_on_counting() {
     let rest = events.split_off(events.len() / 2);
     let mut app = app(UNICODE, size, events);
     let tick = |second: u64| Event::Tick { now_ns: script::START_NS + second * 1_000_000_000 };
-    let _ = app.update(Input::Event(Box::new(tick(5))));
+    let _ = app.event(&tick(5));
     press(&mut app, [KeyCode::Char(' ')]);
     let (rows, entries) = (app.rows().to_vec(), app.entries().to_vec());
     let counted = app.model().faults();
     for event in rest {
-        let _ = app.update(Input::Event(Box::new(event)));
+        let _ = app.event(&event);
     }
     assert_eq!((app.rows(), app.entries()), (rows.as_slice(), entries.as_slice()));
     assert!(app.model().faults() > counted);
@@ -377,21 +377,17 @@ fn nothing_new_asks_for_no_drawing() {
     let size = (80, 24);
     let mut app = app(UNICODE, size, script::busy(1));
     let end = script::START_NS + 60_000_000_000;
-    let tick = |ms: u64| Input::Event(Box::new(Event::Tick { now_ns: end + ms * 1_000_000 }));
-    let _ = app.update(tick(0));
+    let tick = |ms: u64| Event::Tick { now_ns: end + ms * 1_000_000 };
+    let _ = app.event(&tick(0));
     for ms in [250, 500, 750] {
-        assert_eq!(app.update(tick(ms)), Actions::default());
+        assert_eq!(app.event(&tick(ms)), Actions::default());
     }
-    assert!(app.update(tick(1000)).redraw, "the clock moved");
+    assert!(app.event(&tick(1000)).redraw, "the clock moved");
     assert_eq!(key(&mut app, KeyCode::F(5)), Actions::default());
     let first_fault =
         script::busy(1).into_iter().find(|event| matches!(event, Event::Fault(_))).expect("faults");
-    assert_eq!(
-        app.update(Input::Event(Box::new(first_fault))),
-        Actions::default(),
-        "events wait for the tick"
-    );
-    assert!(app.update(tick(1250)).redraw);
+    assert_eq!(app.event(&first_fault), Actions::default(), "events wait for the tick");
+    assert!(app.event(&tick(1250)).redraw);
 }
 
 #[test]

@@ -18,7 +18,7 @@ pub(crate) fn app(theme: Theme, (width, height): (u16, u16), events: Vec<Event>)
 
 pub(crate) fn fed(mut app: App, events: Vec<Event>) -> App {
     for event in events {
-        let _ = app.update(Input::Event(Box::new(event)));
+        let _ = app.event(&event);
     }
     app
 }
