@@ -202,6 +202,12 @@ pub enum CopyOutcome {
 }
 
 impl CopyOutcome {
+    /// It was copied in part or not at all, and so is not delivered.
+    #[must_use]
+    pub const fn has_failed(self) -> bool {
+        matches!(self, Self::Short { .. })
+    }
+
     /// Bytes that were to be copied; `None` without a copy that was seen.
     #[must_use]
     pub const fn asked(self) -> Option<u32> {

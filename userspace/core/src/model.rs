@@ -222,7 +222,7 @@ impl Model {
 
     fn fault(&mut self, fault: &Fault) {
         self.advance(fault.at_ns);
-        let failed = matches!(fault.copy, crate::event::CopyOutcome::Short { .. });
+        let failed = fault.copy.has_failed();
         let durations = fault.durations();
         self.faults.add(fault.at_ns, 1);
         let id = fault.context.wq_id();

@@ -4,7 +4,7 @@
 
 use std::sync::LazyLock;
 
-use crate::event::{CopyOutcome, Event, Fault, HoleKind};
+use crate::event::{Event, Fault, HoleKind};
 use crate::stages::Stage;
 
 /// Faults shown one by one.
@@ -125,7 +125,7 @@ impl Map {
 
     fn fault(&mut self, fault: &Fault) {
         let latency_ns = fault.durations().get(Self::STAGE);
-        let failed = matches!(fault.copy, CopyOutcome::Short { .. });
+        let failed = fault.copy.has_failed();
         let column = self.column(fault.at_ns);
         column.failed = column.failed.saturating_add(u32::from(failed));
         if let Some(ns) = latency_ns {

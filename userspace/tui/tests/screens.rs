@@ -451,7 +451,7 @@ fn keys_go_to_what_failed_and_to_what_took_longest() {
         press(&mut app, [KeyCode::Char('x')]);
         let row = app.fault_row().expect("a fault");
         assert!(Some(row) > before || before == Some(0), "{row}");
-        assert!(matches!(app.entries()[row].fault.copy, CopyOutcome::Short { .. }));
+        assert!(app.entries()[row].fault.copy.has_failed());
     }
     open(&mut app, View::Batches);
     press(&mut app, [KeyCode::Char('x')]);

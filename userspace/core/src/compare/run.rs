@@ -135,7 +135,7 @@ impl Collector {
             return;
         }
         group.faults += 1;
-        group.failures += u64::from(matches!(fault.copy, CopyOutcome::Short { .. }));
+        group.failures += u64::from(fault.copy.has_failed());
         group.unobserved += u64::from(matches!(fault.copy, CopyOutcome::Unobserved));
     }
 

@@ -284,7 +284,7 @@ impl Batches {
         t.certain += u64::from(batch.is_certain());
         if let Some(record) = &batch.record {
             t.patched += u64::from(record.patch == Patch::Applied);
-            t.records_failed += u64::from(matches!(record.copy, crate::event::CopyOutcome::Short { .. }));
+            t.records_failed += u64::from(record.copy.has_failed());
         }
         match batch.finding.map(|finding| finding.finding) {
             Some(MovedKind::PatchedWithoutFailure) => t.patched_without_failure += 1,

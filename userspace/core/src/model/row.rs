@@ -198,7 +198,7 @@ impl Process {
         }
         self.interval_faults += 1;
         self.rate.add(fault.at_ns, 1);
-        if matches!(fault.copy, CopyOutcome::Short { .. }) {
+        if fault.copy.has_failed() {
             self.interval_failures += 1;
             self.failure_rate.add(fault.at_ns, 1);
         }
@@ -346,7 +346,7 @@ impl Device {
     pub(super) fn count(&mut self, fault: &Fault) {
         if !fault.marks.end_missing {
             self.counted_faults += 1;
-            self.counted_failures += u64::from(matches!(fault.copy, CopyOutcome::Short { .. }));
+            self.counted_failures += u64::from(fault.copy.has_failed());
         }
     }
 

@@ -1,7 +1,7 @@
 //! Going straight to what matters: the next failure in the table one is in, and the worst fault of all.
 
 use dsascope_common::hw::completion::status;
-use dsascope_core::event::{CopyOutcome, Fault};
+use dsascope_core::event::Fault;
 use dsascope_core::model::Batch;
 
 use super::{App, Focus, Overlay};
@@ -44,7 +44,7 @@ impl App {
 }
 
 fn is_failure(fault: &Fault) -> bool {
-    matches!(fault.copy, CopyOutcome::Short { .. })
+    fault.copy.has_failed()
 }
 
 /// An element or its own record was not delivered, or the record says that something failed.
@@ -53,6 +53,6 @@ fn has_failed(batch: &Batch) -> bool {
     batch.elements_failed > 0
         || record.is_some_and(|record| {
             let told = record.status.unwrap_or(record.logged_status);
-            matches!(record.copy, CopyOutcome::Short { .. }) || told != status::SUCCESS
+            record.copy.has_failed() || told != status::SUCCESS
         })
 }

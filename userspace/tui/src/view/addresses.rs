@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use dsascope_core::event::{CopyOutcome, Fault};
+use dsascope_core::event::Fault;
 use dsascope_core::model::Model;
 use dsascope_core::submission::{Memory, Place};
 use ratatui::text::{Line, Span};
@@ -45,7 +45,7 @@ pub(super) fn lines(theme: &Theme, model: &Model, width: u16) -> Vec<Line<'stati
         let Some(address) = fault.page_address() else { continue };
         let page = pages.entry((fault.tgid, address)).or_default();
         page.faults += 1;
-        page.failed += u64::from(matches!(fault.copy, CopyOutcome::Short { .. }));
+        page.failed += u64::from(fault.copy.has_failed());
         let place = u128::from(fault.at_ns.saturating_sub(from_ns)) * SPANS as u128
             / (u128::from(to_ns - from_ns) + 1);
         page.spans[(place as usize).min(SPANS - 1)] += 1;

@@ -1,6 +1,5 @@
 //! The table of batches, in the place of recent faults: each use of an identifier with its elements and its own record.
 
-use dsascope_core::event::CopyOutcome;
 use dsascope_core::model::Batch;
 use dsascope_core::model::batch::BatchState;
 use ratatui::Frame;
@@ -84,7 +83,7 @@ fn cells(app: &App, batch: &Batch) -> Vec<(String, Style)> {
         BatchState::Finished if batch.doubts.is_empty() => theme.text(),
         _ => theme.warn(),
     };
-    let lost = batch.record.is_some_and(|record| matches!(record.copy, CopyOutcome::Short { .. }));
+    let lost = batch.record.is_some_and(|record| record.copy.has_failed());
     let (happened, style) = match &batch.finding {
         Some(finding) => (words::moved(finding.finding).into(), theme.bad()),
         None if batch.record.is_none() => (String::new(), theme.dim()),

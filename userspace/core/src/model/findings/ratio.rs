@@ -1,7 +1,7 @@
 //! Files of which a large share of the records is not delivered.
 
 use super::{Findings, Tally, of_file};
-use crate::event::{CopyOutcome, Fault};
+use crate::event::Fault;
 use crate::findings::{FindingKind, threshold};
 use crate::model::Model;
 use crate::model::recent::push_bounded;
@@ -30,7 +30,7 @@ impl Findings {
     /// Asked at each failure; from where it is one, each is seen. `row`: that of the fault's file.
     #[inline]
     pub(super) fn ratio(&mut self, fault: &Fault, row: &mut Process) {
-        if !matches!(fault.copy, CopyOutcome::Short { .. }) {
+        if !fault.copy.has_failed() {
             return;
         }
         if row.fails_often {

@@ -99,7 +99,7 @@ fn serve(
         let flag = flags.entry(entry.id).or_default();
         if let Some(mut fault) = in_service.remove(&wq) {
             // The copy has ended.
-            if matches!(fault.copy, CopyOutcome::Short { .. }) {
+            if fault.copy.has_failed() {
                 *flag = true;
             }
             fault.times.copy_end_ns = NonZeroU64::new(now_ns);
