@@ -3,7 +3,7 @@
 mod support;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use dsascope_core::event::{CopyOutcome, Event};
+use dsascope_core::event::Event;
 use dsascope_core::filter::Sieve;
 use dsascope_tui::theme::Colours;
 use dsascope_tui::{Actions, App, Ask, Input, Replay, Theme, View, view};
