@@ -61,12 +61,14 @@ pub fn keys_in_screen_out(guest: &mut Guest) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use dsascope_guest::scenario::Habit;
+
     use super::*;
 
     #[test]
     fn the_demo_has_the_process_that_is_waited_for() {
         let scenario = crate::guest::from_file(&demo::scenario()).unwrap();
-        let failing = scenario.expect.iter().find(|(name, _)| name.starts_with(FAILING)).unwrap().1;
-        assert!(failing.failed.is_some_and(|failed| failed > 0));
+        let failing = scenario.processes.iter().find(|process| process.name.starts_with(FAILING)).unwrap();
+        assert!(failing.completion_records.has(Habit::fails));
     }
 }
