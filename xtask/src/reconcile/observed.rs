@@ -3,10 +3,12 @@
 //! Refuses: judging; figures alone.
 
 use dsascope_core::event::Hook;
+use dsascope_core::json::SummaryLine;
 use serde::{Deserialize, Serialize};
 
 use super::books::Account;
 use crate::cost::figures::Bpf;
+use crate::progress::say;
 
 /// One run's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,9 +49,20 @@ impl Observed {
             ns_per_fault: Bpf::of(&account.summary)
                 .filter(|bpf| !bpf.programs.is_empty())
                 .map(|bpf| bpf.ns_per_fault),
-            runs_skipped: programs.iter().filter_map(|program| program.missed).sum(),
+            runs_skipped: runs_skipped(&account.summary),
         }
     }
+}
+
+/// Runs of dsascope's programs that the kernel skipped, as dsascope says: a task came to where another one had been put aside. On a busy host
+/// an emulated CPU may stand still within a program for as long as that takes.
+pub fn runs_skipped(summary: &SummaryLine) -> u64 {
+    summary.programs.iter().filter_map(|program| program.missed).sum()
+}
+
+/// What such a run lacks it says itself; what it would be without is seen by another one.
+pub fn say_once_more(skipped: u64, what: &str) {
+    say(format!("{what}: the kernel skipped {skipped} runs of dsascope's programs, as it says; once more"));
 }
 
 /// The hooks that are not attached, by name; empty when all are.
