@@ -3,7 +3,7 @@
 //! Owns: the order of the parts, the tables of guest tests and the count. A part that cannot run fails by name. Refuses: skipping in
 //! silence; what `--only` leaves out is counted as skipped, and so is a kernel of the matrix that is on no mirror.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::num::NonZeroUsize;
@@ -92,7 +92,17 @@ pub fn run(arguments: &TestArgs) -> Result<u8> {
         (some, _) => some.iter().map(String::as_str).collect(),
     };
     let mut matrix = Matrix::default();
-    on_kernels(&kernels, arguments, started, &mut tally, &mut matrix)?;
+    let mut parts = Vec::new();
+    for kernel in &kernels {
+        match parts_of(kernel, arguments, &mut tally) {
+            Parts::Run(all) => parts.extend(all),
+            Parts::Nowhere(row) => matrix.book(kernel, row, arguments.write)?,
+            Parts::Failed => {}
+        }
+    }
+    // The longest first: those of a kernel that is tested as dsascope chooses.
+    parts.sort_by_key(|part| part.attach != Attach::Auto);
+    run_parts(&parts, arguments, started, &mut tally, &mut matrix)?;
     if !matrix.kernels.is_empty() {
         println!("\n{}", document::tables(&matrix));
     }
@@ -100,48 +110,61 @@ pub fn run(arguments: &TestArgs) -> Result<u8> {
     Ok(u8::from(tally.failed > 0 || tally.passed == 0))
 }
 
-/// Runs the guest tests of these kernels, of some at once: a guest keeps little more than one core busy.
-fn on_kernels(
-    kernels: &[&str],
+/// Runs these, some at once: a guest waits for a third of its time, so there are half as many again as cores.
+fn run_parts(
+    parts: &[Part],
     arguments: &TestArgs,
     started: Instant,
     tally: &mut Tally,
     matrix: &mut Matrix,
 ) -> Result<()> {
+    let cores = available_parallelism().map_or(1, NonZeroUsize::get);
+    let at_once = arguments.at_once.map_or(cores + cores / 2, NonZeroUsize::get).min(parts.len());
     let next = AtomicUsize::new(0);
     let results = Mutex::new((tally, matrix));
     let work = || -> Result<()> {
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some(kernel) = kernels.get(number) else { return Ok(()) };
-            let seconds = started.elapsed().as_secs_f64();
-            say(format!("kernel {} of {}: {kernel}, after {seconds:.0} s", number + 1, kernels.len()));
-            let mut own = Tally::default();
-            let row = on_kernel(kernel, arguments, &mut own);
-            say(format!("{kernel}: {}, after {:.0} s", own.line(), started.elapsed().as_secs_f64()));
-            let mut results = results.lock().map_err(|_| anyhow!("another kernel's tests died"))?;
-            results.0.add(own);
-            if let Some(row) = row {
-                let one = Matrix { kernels: BTreeMap::from([((*kernel).to_owned(), row)]) };
-                if arguments.write {
-                    // At once: a matrix takes long, and what is done is done.
-                    one.write()?;
-                }
-                results.1.kernels.extend(one.kernels);
+        while let Some(part) = parts.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let name = part.name()?;
+            say(format!("{name}: begun after {:.0} s", started.elapsed().as_secs_f64()));
+            let (mut tally, mut row) = (Tally::default(), part.row.clone());
+            guest_tests(part, arguments, &mut tally, &mut row);
+            say(format!("{name}: {}, after {:.0} s", tally.line(), started.elapsed().as_secs_f64()));
+            let mut results = results.lock().map_err(|_| anyhow!("the tests of another guest died"))?;
+            results.0.add(tally);
+            let nothing = matches!(row.outcome, KernelOutcome::Traced { .. }) && row.scenarios.is_empty();
+            if !nothing {
+                // At once: a matrix takes long, and what is done is done.
+                results.1.book(&part.wanted, row, arguments.write)?;
             }
         }
+        Ok(())
     };
     std::thread::scope(|scope| {
-        let at_once = arguments.at_once.or(available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-        let all: Vec<_> = (0..at_once.min(kernels.len())).map(|_| scope.spawn(work)).collect();
-        all.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| bail!("a kernel's tests died")))
+        let all: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+        all.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| bail!("the tests of a guest died")))
     })
 }
 
-/// The guest tests of a kernel that can trace: the fixed ones, then one a scenario file for each of these ways to attach. Those that
-/// need the emulation of instructions come last.
-fn table(ways: &[Attach], seeds: u64) -> Result<Vec<GuestTest>> {
-    let mut tests = vec![
+/// The guest tests of a kernel that can trace, with this way to attach: one a scenario file, and before them the fixed ones where dsascope
+/// chooses. Those that need the emulation of instructions come last.
+fn table(attach: Attach, seeds: u64) -> Result<Vec<GuestTest>> {
+    let (mut tests, prefix) = match attach {
+        Attach::Auto => (fixed_tests(seeds), String::new()),
+        forced => (Vec::new(), format!("attach {}, ", forced.name()?)),
+    };
+    for (path, scenario) in scenarios()? {
+        let file = stem(&path);
+        let name = format!("{prefix}scenario {file}");
+        let emulation = scenario.needs_emulation();
+        let check = Check::Scenario { file, scenario: Box::new(scenario), attach };
+        tests.push(GuestTest { name, emulation, check });
+    }
+    tests.sort_by_key(|test| test.emulation);
+    Ok(tests)
+}
+
+fn fixed_tests(seeds: u64) -> Vec<GuestTest> {
+    vec![
         fixed("boots untainted", boots_untainted),
         fixed("doctor", doctor),
         fixed("devices configured anew", devices_test::reconfiguration),
@@ -162,27 +185,7 @@ fn table(ways: &[Attach], seeds: u64) -> Result<Vec<GuestTest>> {
             ..fixed("submissions of a foreign program", submissions::foreign_program)
         },
         random_scenarios(true, seeds),
-    ];
-    let all = scenarios()?;
-    for attach in ways {
-        let prefix = match attach {
-            Attach::Auto => String::new(),
-            forced => format!("attach {}, ", forced.name()?),
-        };
-        for (path, scenario) in &all {
-            let file = stem(path);
-            let name = format!("{prefix}scenario {file}");
-            let emulation = scenario.needs_emulation();
-            let scenario = Box::new(scenario.clone());
-            tests.push(GuestTest {
-                name,
-                emulation,
-                check: Check::Scenario { file, scenario, attach: *attach },
-            });
-        }
-    }
-    tests.sort_by_key(|test| test.emulation);
-    Ok(tests)
+    ]
 }
 
 fn fixed(name: &str, run: fn(&mut Guest) -> Result<()>) -> GuestTest {
@@ -256,8 +259,37 @@ fn stem(path: &std::path::Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Finds the kernel and runs its tests; no row when `--only` leaves none of its scenarios.
-fn on_kernel(wanted: &str, arguments: &TestArgs, tally: &mut Tally) -> Option<Row> {
+/// The tests of one kernel that run in one guest after another; other parts can run beside it.
+struct Part {
+    /// The kernel as it was asked for, and the version that was found.
+    wanted: String,
+    version: String,
+    attach: Attach,
+    /// Without results.
+    row: Row,
+    tests: Vec<GuestTest>,
+}
+
+/// What there is to do on a kernel.
+enum Parts {
+    Run(Vec<Part>),
+    /// It cannot be run, and the matrix says so.
+    Nowhere(Row),
+    /// As was booked.
+    Failed,
+}
+
+impl Part {
+    fn name(&self) -> Result<String> {
+        Ok(match self.attach {
+            Attach::Auto => self.wanted.clone(),
+            forced => format!("{} by {}", self.wanted, forced.name()?),
+        })
+    }
+}
+
+/// Finds the kernel and says what is to be run on it.
+fn parts_of(wanted: &str, arguments: &TestArgs, tally: &mut Tally) -> Parts {
     let found = Cache::open().and_then(|cache| Kernel::find(&cache, wanted));
     let (version, note) = match found {
         Ok(Found::Kernel { version, note, .. }) => (version, note),
@@ -265,56 +297,51 @@ fn on_kernel(wanted: &str, arguments: &TestArgs, tally: &mut Tally) -> Option<Ro
         Ok(Found::Unavailable(why)) if arguments.kernel.is_empty() && !SUPPORTED.contains(&wanted) => {
             println!("skipped {wanted}: {why}");
             tally.skipped += 1;
-            return Some(Row::new(KernelOutcome::NotOnTheMirror { why: why.to_string() }, None));
+            return Parts::Nowhere(Row::new(KernelOutcome::NotOnTheMirror { why: why.to_string() }, None));
         }
         Ok(Found::Unavailable(why)) => {
             tally.fail(wanted, &why.into());
-            return None;
+            return Parts::Failed;
         }
         Err(error) => {
             tally.fail(wanted, &error);
-            return None;
+            return Parts::Failed;
         }
     };
     // Of missing SVA the boot speaks too.
     note.iter().filter(|_| !version.sva_off()).for_each(say);
     let kernel = version.release();
-    let newest = SUPPORTED.first() == Some(&wanted);
-    let tests = if version.sva_off() {
-        Ok((KernelOutcome::SvaOff { kernel }, table_without_sva()))
-    } else {
-        let ways = match (arguments.forced, newest) {
-            (true, _) => Attach::value_variants(),
-            (false, true) => &FALLBACKS[..],
-            (false, false) => &FALLBACKS[..1],
-        };
-        let seeds = if arguments.write || arguments.forced { MANY_SEEDS } else { SEEDS };
-        table(ways, seeds).map(|tests| (KernelOutcome::Traced { kernel }, tests))
+    let part = |attach, outcome, tests| Part {
+        wanted: wanted.to_owned(),
+        version: version.to_string(),
+        attach,
+        row: Row::new(outcome, note.clone()),
+        tests,
     };
-    match tests {
-        Ok((outcome, tests)) => {
-            let mut row = Row::new(outcome, note);
-            guest_tests(wanted, &version.to_string(), &tests, arguments, tally, &mut row);
-            let nothing = matches!(row.outcome, KernelOutcome::Traced { .. }) && row.scenarios.is_empty();
-            (!nothing).then_some(row)
-        }
+    if version.sva_off() {
+        return Parts::Run(vec![part(Attach::Auto, KernelOutcome::SvaOff { kernel }, table_without_sva())]);
+    }
+    let ways = match (arguments.forced, SUPPORTED.first() == Some(&wanted)) {
+        (true, _) => Attach::value_variants(),
+        (false, true) => &FALLBACKS[..],
+        (false, false) => &FALLBACKS[..1],
+    };
+    let seeds = if arguments.write || arguments.forced { MANY_SEEDS } else { SEEDS };
+    let outcome = KernelOutcome::Traced { kernel };
+    let tables = ways.iter().map(|&attach| Ok(part(attach, outcome.clone(), table(attach, seeds)?)));
+    match tables.collect::<Result<_>>() {
+        Ok(parts) => Parts::Run(parts),
         Err(error) => {
             tally.fail(&format!("{wanted}: the table of tests"), &error);
-            None
+            Parts::Failed
         }
     }
 }
 
 /// Runs the guest tests on one kernel: in one boot those that can do without the emulation of instructions, in one those that
 /// cannot, and in another after each that fails: it may have left the guest in any state.
-fn guest_tests(
-    wanted: &str,
-    version: &str,
-    tests: &[GuestTest],
-    arguments: &TestArgs,
-    tally: &mut Tally,
-    row: &mut Row,
-) {
+fn guest_tests(part: &Part, arguments: &TestArgs, tally: &mut Tally, row: &mut Row) {
+    let Part { wanted, version, tests, .. } = part;
     let all = scenarios().map(|all| all.into_iter().map(|(_, scenario)| scenario).chain([random(0)]));
     let devices = match all.and_then(|all| guest::devices(&all.collect::<Vec<_>>())) {
         Ok(devices) => devices,
@@ -326,7 +353,7 @@ fn guest_tests(
     };
     let mut settings = Settings {
         files,
-        kernel: KernelSource::Version(version.to_owned()),
+        kernel: KernelSource::Version(version.clone()),
         qemu: arguments.qemu.clone(),
         cpus: CPUS,
         devices,
@@ -569,7 +596,7 @@ mod tests {
     #[test]
     fn every_scenario_file_is_valid_and_has_a_test() {
         let all = scenarios().unwrap();
-        assert_eq!(table(&[Attach::Auto], SEEDS).unwrap().len(), all.len() + 14);
-        assert_eq!(table(Attach::value_variants(), SEEDS).unwrap().len(), 4 * all.len() + 14);
+        assert_eq!(table(Attach::Auto, SEEDS).unwrap().len(), all.len() + 14);
+        assert_eq!(table(Attach::Kprobe, SEEDS).unwrap().len(), all.len());
     }
 }

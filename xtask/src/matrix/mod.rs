@@ -90,6 +90,16 @@ impl Matrix {
         put(&document, &new)
     }
 
+    /// Takes a kernel's results, or a part of them, and writes them down if `write`.
+    pub fn book(&mut self, wanted: &str, row: Row, write: bool) -> Result<()> {
+        let one = Self { kernels: BTreeMap::from([(wanted.to_owned(), row)]) };
+        if write {
+            one.write()?;
+        }
+        self.take(one);
+        Ok(())
+    }
+
     /// Newer results replace older ones of the same kernel, scenario and way to attach.
     fn take(&mut self, newer: Self) {
         for (wanted, newer) in newer.kernels {
