@@ -392,3 +392,37 @@ fn five_tasks_in_a_few_keys() {
     live.press("q");
     assert_eq!(live.end().0.code(), Some(0));
 }
+
+/// Each sample to its end, and every view of it: at its number, and in no way empty.
+#[test]
+fn every_view_of_every_sample() {
+    for (name, faults, found) in
+        [("calm", 25, false), ("storm", 4120, true), ("batch", 900, true), ("submit", 240, true)]
+    {
+        let mut live = Live::start_on(sample(name), 120, 40, &["--speed", "max"]);
+        live.wait_for(&format!("total {faults} faults"));
+        live.wait("a word on findings", |contents| contents.contains("nothing found to be wrong") != found);
+        for view in [
+            "2>Processes",
+            "3>Batches",
+            "4>Faults",
+            "5>Latency",
+            "6>Event log",
+            "7>Addresses",
+            "8>Devices",
+            "9>Findings",
+            "0>Probes",
+            "1>Overview",
+        ] {
+            live.press(&view[..1]);
+            live.wait(view, |contents| {
+                let rows = contents.lines().skip(6).filter(|line| line.chars().any(char::is_alphanumeric));
+                contents.contains(view) && rows.count() > 1
+            });
+        }
+        live.press("q");
+        let (status, screen) = live.end();
+        assert_eq!(status.code(), Some(0), "{name}");
+        assert!(screen.contains(&format!("{faults} faults")), "{name}: {screen}");
+    }
+}
