@@ -24,8 +24,9 @@ use nix::{
 
 use super::kernel::bpf_programs;
 
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
-const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// An emulated machine beside others verifies programs slowly.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Programs go when the last reference does, which the kernel puts off a little.
 const DETACH_TIMEOUT: Duration = Duration::from_secs(5);
 
