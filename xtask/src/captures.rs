@@ -24,9 +24,9 @@ const GUEST_OUT: &str = "/tmp/scenario/out";
 const CAPTURE: &str = "run.dsc";
 
 /// For a command that should answer at once, under emulation; and attaching takes seconds there.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 /// For all runs of the submitter.
-const FOLLOWED_LIMIT: Duration = Duration::from_secs(120);
+const FOLLOWED_LIMIT: Duration = Duration::from_secs(300);
 const MOST_BYTES_A_FAULT: f64 = 24.0;
 
 /// Live runs, each with a capture of what it saw.

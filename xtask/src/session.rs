@@ -30,7 +30,7 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// From the request to power off to QEMU's end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(20);
 /// On top of a scenario's own limit: configuration, the tracer's start and end, the files' way out.
-const SCENARIO_SLACK: Duration = Duration::from_secs(120);
+const SCENARIO_SLACK: Duration = Duration::from_secs(240);
 /// Console lines shown with an error.
 const LAST_LINES: usize = 30;
 /// Console of the guest, in the output directory.

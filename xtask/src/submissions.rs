@@ -23,7 +23,7 @@ use crate::reconcile::{books, observed};
 use crate::session::Guest;
 
 /// For all runs of one order, under emulation.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 const THREADS: usize = 2;
 const ON_DSA: &str = "wq0.0";
 const ON_IAA: &str = "wq2.0";

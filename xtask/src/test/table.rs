@@ -24,7 +24,7 @@ use crate::session::Guest;
 use crate::submissions;
 
 /// For a command that should answer at once, under emulation.
-const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
 /// Their names in the matrix: without the emulation of instructions, and with it.
 pub const SEEDS_NAMES: [&str; 2] = ["random", "random, emulated"];

@@ -28,7 +28,7 @@ use super::kernel::bpf_programs;
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Programs go when the last reference does, which the kernel puts off a little.
-const DETACH_TIMEOUT: Duration = Duration::from_secs(5);
+const DETACH_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Tracer {
     child: Child,
