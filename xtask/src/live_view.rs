@@ -13,7 +13,7 @@ use crate::demo;
 use crate::session::{Command, Guest};
 
 const SIZE: Winsize = Winsize { columns: 120, rows: 40 };
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 /// A process of the demo some of whose records cannot be delivered, as a column shows its name.
 const FAILING: &str = "leaky-import";
 
