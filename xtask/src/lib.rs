@@ -22,6 +22,7 @@ pub mod devices;
 pub mod devices_test;
 pub mod ebpf;
 pub mod emulation;
+pub mod files;
 pub mod foreign;
 pub mod fuzz;
 pub mod guest;

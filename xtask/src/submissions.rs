@@ -293,20 +293,13 @@ fn traced(
 ) -> Result<(Told, Vec<Ended>, u64)> {
     let tracer = [&tracer(), "trace", "--json", "--submitter", submitter].map(ToString::to_string).to_vec();
     let order = Order { scenario, tracer, commands };
-    let mut once = || {
+    let skipped = |(told, ..): &(Told, _, _)| observed::runs_skipped(&told.summary);
+    observed::at_most_twice("submissions", skipped, || {
         let (ran, accepted) = watched(guest, &order)?;
         let tracer = ran.tracer.context("there was no tracer")?;
         ensure!(tracer.code == 0, "dsascope: code {}: {}", tracer.code, tracer.stderr);
         Ok((Told::parse(&tracer.stdout)?, ran.commands, accepted))
-    };
-    let first = once()?;
-    match observed::runs_skipped(&first.0.summary) {
-        0 => Ok(first),
-        skipped => {
-            observed::say_once_more(skipped, "submissions");
-            once()
-        }
-    }
+    })
 }
 
 /// Runs the commands; and how many descriptors the devices took from portals meanwhile.

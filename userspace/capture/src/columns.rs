@@ -142,9 +142,7 @@ impl Column {
         }
         self.taken += count;
     }
-}
 
-impl Column {
     /// The first of the next values.
     #[cold]
     fn refill(&mut self, payload: &[u8]) -> Option<u64> {

@@ -53,7 +53,7 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
     let mut feed = Feed::new(source, Pace::default(), sieve, recorder);
     let (width, height) = crossterm::terminal::size().unwrap_or((0, 0));
     let filter = if flags.filter.is_empty() { &settings.filter } else { &flags.filter };
-    let mouse = settings.mouse && !flags.no_mouse;
+    let mouse = !(settings.no_mouse || flags.no_mouse);
     let theme = theme(flags.ascii || settings.ascii);
     let mut app = App::new(theme, width, height, filter)
         .configured(settings.view, settings.stage, settings.keys)

@@ -19,10 +19,10 @@ const MOST_BYTES: u64 = 1 << 20;
 const NEXT: &str = "correct it as docs/config.toml has it, or name another file with --config";
 
 /// What the file says, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub ascii: bool,
-    pub mouse: bool,
+    pub no_mouse: bool,
     pub view: View,
     pub stage: Option<Stage>,
     pub filter: String,
@@ -52,19 +52,6 @@ impl Default for Live {
     }
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            ascii: false,
-            mouse: true,
-            view: View::default(),
-            stage: None,
-            filter: String::new(),
-            keys: Remap::default(),
-        }
-    }
-}
-
 impl Settings {
     /// From the file of --config, which must be there; else from the user's, which need not.
     ///
@@ -90,7 +77,7 @@ impl Settings {
         let views = View::ALL.map(|view| (view.name().to_lowercase(), view));
         Ok(Self {
             ascii: file.live.ascii,
-            mouse: file.live.mouse,
+            no_mouse: !file.live.mouse,
             view: file.live.view.map(|word| named("view", &word, &views)).transpose()?.unwrap_or_default(),
             stage: file.live.stage.map(|word| named("stage", &word, &stages)).transpose()?,
             filter: search(&file.live.filter).map_err(|error| format!("[live] filter: {error}"))?,
@@ -157,6 +144,6 @@ mod tests {
         );
         assert!(told("[keys]\nquit = 'x'").starts_with("[keys]: 'x' is the key of both"));
         assert_eq!(Settings::parse(""), Ok(Settings::default()));
-        assert!(!Settings::parse("[live]\nmouse = false").expect("a setting").mouse);
+        assert!(Settings::parse("[live]\nmouse = false").expect("a setting").no_mouse);
     }
 }

@@ -443,6 +443,15 @@ impl App {
         self.selected = row.checked_sub(1).and_then(|row| self.rows.get(row)).map(|row| row.key);
     }
 
+    /// Puts the cursor of the table one is in on a row and leaves it there, also on the first; of the processes row 0 is that of all.
+    fn hold(&mut self, row: usize) {
+        match (self.focus, &mut self.batches) {
+            (Focus::Processes, _) => self.choose_process(row),
+            (Focus::Faults, Some(table)) => table.hold(row),
+            (Focus::Faults, None) => self.pick.hold(&self.entries, row),
+        }
+    }
+
     /// Rows that a page key moves by, or that an overlay shows.
     fn page(&self) -> usize {
         let Some(panels) = self.panels() else { return 1 };

@@ -67,6 +67,11 @@ impl Table {
         self.chosen = self.rows.get(row).map(name);
     }
 
+    /// Row of the chosen batch; `None` while the first row is followed.
+    pub(crate) fn held(&self) -> Option<usize> {
+        self.is_chosen().then(|| self.row())
+    }
+
     pub(crate) fn is_chosen(&self) -> bool {
         self.chosen.is_some()
     }

@@ -84,6 +84,11 @@ impl Pick {
         Some(entries.partition_point(|entry| entry.number > number).min(last))
     }
 
+    /// Row of the chosen fault; `None` while the newest is followed, and without faults.
+    pub(crate) fn held(&self, entries: &[Entry]) -> Option<usize> {
+        self.row(entries).filter(|_| self.is_chosen())
+    }
+
     pub(crate) fn first(&self) -> usize {
         self.first
     }

@@ -8,7 +8,7 @@ use dsascope_tui::app::{Focus, Overlay};
 use dsascope_tui::rows::Column;
 use dsascope_tui::{Actions, App, Input, View};
 use support::script;
-use support::view::{SIZES, UNICODE, app, key, open, press, screen, type_text};
+use support::view::{SIZES, UNICODE, app, fed, key, open, press, screen, type_text};
 
 fn mouse(app: &mut App, kind: MouseEventKind, (column, row): (u16, u16)) -> Actions {
     app.update(Input::Mouse(MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE }))
@@ -97,9 +97,7 @@ fn a_clicked_row_stays_the_one_that_was_clicked() {
     click(&mut app, (20, top + 1));
     press(&mut app, [KeyCode::Esc]);
     let held = app.entries()[app.fault_row().expect("a fault")].number;
-    for event in rest {
-        let _ = app.event(&event);
-    }
+    let mut app = fed(app, rest);
     let _ = app.event(&Event::Tick { now_ns: script::START_NS + 20_000_000_000 });
     assert!(app.entries()[0].number > held);
     assert!(!app.follows());

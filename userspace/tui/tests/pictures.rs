@@ -7,31 +7,20 @@ mod support;
 
 use std::fmt::Write as _;
 
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use crossterm::event::KeyCode;
 use dsascope_core::event::Event;
-use dsascope_tui::theme::{Colours, Glyphs};
-use dsascope_tui::{App, Input, Theme, view};
+use dsascope_tui::{App, view};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::{Buffer, Cell};
 use ratatui::style::Color;
 use support::script;
+use support::view::press;
 
 const SIZE: (u16, u16) = (120, 40);
 
 fn app(events: Vec<Event>) -> App {
-    let theme = Theme { colours: Colours::Ansi16, glyphs: Glyphs::Unicode };
-    let mut app = App::new(theme, SIZE.0, SIZE.1, "");
-    for event in events {
-        let _ = app.event(&event);
-    }
-    app
-}
-
-fn press(app: &mut App, keys: &[KeyCode]) {
-    for code in keys {
-        let _ = app.update(Input::Key(KeyEvent::new(*code, KeyModifiers::NONE)));
-    }
+    support::view::app(support::view::UNICODE, SIZE, events)
 }
 
 fn style(cell: &Cell) -> String {
@@ -83,27 +72,27 @@ fn loss() {
 fn fault() {
     let mut app = app(script::busy(10));
     // To the recent faults, two down to the one that failed, and into it.
-    press(&mut app, &[KeyCode::Tab, KeyCode::Down, KeyCode::Down, KeyCode::Enter]);
+    press(&mut app, [KeyCode::Tab, KeyCode::Down, KeyCode::Down, KeyCode::Enter]);
     insta::assert_snapshot!(draw(&app));
 }
 
 #[test]
 fn latency() {
     let mut app = app(script::busy(60));
-    press(&mut app, &[KeyCode::Char('5')]);
+    press(&mut app, [KeyCode::Char('5')]);
     insta::assert_snapshot!(draw(&app));
 }
 
 #[test]
 fn event_log() {
     let mut app = app(script::trouble());
-    press(&mut app, &[KeyCode::Char('6')]);
+    press(&mut app, [KeyCode::Char('6')]);
     insta::assert_snapshot!(draw(&app));
 }
 
 #[test]
 fn addresses() {
     let mut app = app(script::submitted());
-    press(&mut app, &[KeyCode::Char('7')]);
+    press(&mut app, [KeyCode::Char('7')]);
     insta::assert_snapshot!(draw(&app));
 }

@@ -10,7 +10,7 @@ use dsascope_tui::{Actions, App, Ask, Input, Replay, Theme, View, view};
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use support::script;
-use support::view::{SIZES, UNICODE, app, key, open, press, screen, type_text};
+use support::view::{SIZES, UNICODE, app, fed, key, open, press, screen, type_text};
 
 #[test]
 fn busy() {
@@ -361,9 +361,7 @@ fn a_held_screen_stands_still_and_goes_on_counting() {
     press(&mut app, [KeyCode::Char(' ')]);
     let (rows, entries) = (app.rows().to_vec(), app.entries().to_vec());
     let counted = app.model().faults();
-    for event in rest {
-        let _ = app.event(&event);
-    }
+    let mut app = fed(app, rest);
     assert_eq!((app.rows(), app.entries()), (rows.as_slice(), entries.as_slice()));
     assert!(app.model().faults() > counted);
     assert!(screen(&app, size).contains("FROZEN"));

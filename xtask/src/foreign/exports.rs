@@ -8,12 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::python::Python;
 use crate::binaries::workspace;
 use crate::cache::Cache;
 use crate::captures::tracer;
+use crate::files;
 
 /// PyPI's hdrhistogram finds in the interval log what rows and summary say, tag by tag.
 pub(super) fn hlog(cache: &Cache) -> Result<()> {
@@ -85,14 +86,8 @@ pub(super) fn perfetto(cache: &Cache) -> Result<()> {
 
 /// The captures of samples/, by name.
 pub(super) fn samples() -> Result<Vec<(String, PathBuf)>> {
-    let directory = workspace().join("samples");
-    let entries = fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?;
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "dsc"));
-    paths.sort();
-    ensure!(!paths.is_empty(), "{} holds no capture", directory.display());
-    let name = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(paths.into_iter().map(|path| (name(&path), path)).collect())
+    let paths = files::all("samples", "dsc")?;
+    Ok(paths.into_iter().map(|path| (files::stem(&path), path)).collect())
 }
 
 /// Exports a capture to files of that name.

@@ -2,6 +2,7 @@
 //!
 //! Refuses: judging; figures alone.
 
+use anyhow::Result;
 use dsascope_core::event::Hook;
 use dsascope_core::json::SummaryLine;
 use serde::{Deserialize, Serialize};
@@ -60,9 +61,23 @@ pub fn runs_skipped(summary: &SummaryLine) -> u64 {
     summary.programs.iter().filter_map(|program| program.missed).sum()
 }
 
-/// What such a run lacks it says itself; what it would be without is seen by another one.
-pub fn say_once_more(skipped: u64, what: &str) {
-    say(format!("{what}: the kernel skipped {skipped} runs of dsascope's programs, as it says; once more"));
+/// Runs something, and once more where it comes out worse for runs that the kernel skipped; `skipped` tells how many those were. What such a
+/// run lacks it says itself; what it would be without is seen by another one.
+pub fn at_most_twice<T>(
+    what: &str,
+    skipped: impl Fn(&T) -> u64,
+    mut run: impl FnMut() -> Result<T>,
+) -> Result<T> {
+    let first = run()?;
+    match skipped(&first) {
+        0 => Ok(first),
+        skipped => {
+            say(format!(
+                "{what}: the kernel skipped {skipped} runs of dsascope's programs, as it says; once more"
+            ));
+            run()
+        }
+    }
 }
 
 /// The hooks that are not attached, by name; empty when all are.

@@ -3,19 +3,19 @@
 //! Owns: which there are with each way to attach, and the small ones of them. Refuses: guests; who runs a test gives it one.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use dsascope_guest::report::{KERNEL, KernelReport};
 use dsascope_guest::scenario::{Scenario, random};
 
 use super::report;
 use crate::accel_config;
-use crate::binaries::{TRACER, workspace};
+use crate::binaries::TRACER;
 use crate::captures;
 use crate::devices_test;
+use crate::files;
 use crate::guest;
 use crate::live_view;
 use crate::matrix::Row;
@@ -59,7 +59,7 @@ pub(super) fn table(attach: Attach, seeds: u64) -> Result<Vec<GuestTest>> {
         forced => (Vec::new(), format!("attach {}, ", forced.name()?)),
     };
     for (path, scenario) in scenarios()? {
-        let file = stem(&path);
+        let file = files::stem(&path);
         let name = format!("{prefix}scenario {file}");
         let emulation = scenario.needs_emulation();
         let check = Check::Scenario { file, scenario: Box::new(scenario), attach };
@@ -147,22 +147,13 @@ impl GuestTest {
 
 /// All scenario files, by name.
 pub fn scenarios() -> Result<Vec<(PathBuf, Scenario)>> {
-    let directory = workspace().join("xtask/scenarios");
-    let entries = fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?;
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
-    paths.sort();
-    ensure!(!paths.is_empty(), "{} holds no scenario", directory.display());
+    let paths = files::all("xtask/scenarios", "toml")?;
     paths.into_iter().map(|path| guest::from_file(&path).map(|scenario| (path, scenario))).collect()
 }
 
 /// The names of all scenario files, as the matrix has them.
 pub fn scenario_names() -> Result<BTreeSet<String>> {
-    Ok(scenarios()?.iter().map(|(path, _)| stem(path)).collect())
-}
-
-fn stem(path: &std::path::Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    Ok(scenarios()?.iter().map(|(path, _)| files::stem(path)).collect())
 }
 
 /// The unmodified kernel has loaded the unmodified driver, which serves one fault of the emulated device, and nothing is out of tree

@@ -201,25 +201,24 @@ impl Model {
             self.name_worst(tally);
         }
         let found = tallies.into_iter().filter(|(_, tally)| tally.amount.count > 0);
-        let described = found.map(|(finding, tally)| Finding {
-            finding,
-            count: tally.amount.count,
-            // The driver's lines about errors have a rate limit.
-            at_least: self.ledger.lost() > 0 || finding == FindingKind::ErrorsNotServed,
-            confidence: tally.confidence.unwrap_or_else(|| finding.confidence()),
-            sentence: finding.sentence(&tally.amount, &tally.subject),
-            advice: finding.advice().into(),
-            document: finding.document(),
-            first_ns: 0,
-            last_ns: 0,
-            begun: 0,
-            over: false,
-            evidence: tally.evidence.into(),
-        });
-        described
-            .map(|finding| {
-                let Span { first_ns, last_ns, begun, over } = self.span(&finding);
-                Finding { first_ns, last_ns, begun, over, ..finding }
+        found
+            .map(|(finding, tally)| {
+                let Span { first_ns, last_ns, begun, over } = self.span(finding, &tally);
+                Finding {
+                    finding,
+                    count: tally.amount.count,
+                    // The driver's lines about errors have a rate limit.
+                    at_least: self.ledger.lost() > 0 || finding == FindingKind::ErrorsNotServed,
+                    confidence: tally.confidence.unwrap_or_else(|| finding.confidence()),
+                    sentence: finding.sentence(&tally.amount, &tally.subject),
+                    advice: finding.advice().into(),
+                    document: finding.document(),
+                    first_ns,
+                    last_ns,
+                    begun,
+                    over,
+                    evidence: tally.evidence.into(),
+                }
             })
             .collect()
     }

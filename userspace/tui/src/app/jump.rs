@@ -1,7 +1,6 @@
 //! Going straight to what matters: the next failure in the table one is in, and the worst fault of all.
 
 use dsascope_common::hw::completion::status;
-use dsascope_core::event::Fault;
 use dsascope_core::model::Batch;
 
 use super::{App, Focus, Overlay};
@@ -17,17 +16,14 @@ impl App {
             }
             Focus::Faults => match &mut self.batches {
                 Some(table) => {
-                    let from = if table.is_chosen() { table.row() + 1 } else { 0 };
+                    let from = table.held().map_or(0, |row| row + 1);
                     let next = table.rows.iter().skip(from).position(has_failed);
                     next.into_iter().for_each(|next| table.choose(from + next));
                 }
                 None => {
-                    let from = self
-                        .pick
-                        .row(&self.entries)
-                        .filter(|_| self.pick.is_chosen())
-                        .map_or(0, |row| row + 1);
-                    let next = self.entries.iter().skip(from).position(|entry| is_failure(&entry.fault));
+                    let from = self.pick.held(&self.entries).map_or(0, |row| row + 1);
+                    let mut faults = self.entries.iter().map(|entry| &entry.fault).skip(from);
+                    let next = faults.position(|fault| fault.copy.has_failed());
                     next.into_iter().for_each(|next| self.pick.choose(&self.entries, from + next));
                 }
             },
@@ -41,10 +37,6 @@ impl App {
             self.overlay = Some(Overlay::Detail { fault: Box::new(*fault), scroll: 0 });
         }
     }
-}
-
-fn is_failure(fault: &Fault) -> bool {
-    fault.copy.has_failed()
 }
 
 /// An element or its own record was not delivered, or the record says that something failed.

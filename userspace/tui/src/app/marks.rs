@@ -112,19 +112,15 @@ impl App {
         let from = match (self.focus, &self.batches) {
             // Below the row of all processes.
             (Focus::Processes, _) => self.process_row().checked_sub(1),
-            (Focus::Faults, Some(table)) => Some(table.row()).filter(|_| table.is_chosen()),
-            (Focus::Faults, None) => self.pick.row(&self.entries).filter(|_| self.pick.is_chosen()),
+            (Focus::Faults, Some(table)) => table.held(),
+            (Focus::Faults, None) => self.pick.held(&self.entries),
         };
         let below = marked.iter().find(|row| from.is_none_or(|from| **row > from));
         let Some(&row) = below.or(marked.first()) else {
             self.notice = Some("no row of this table is marked".into());
             return;
         };
-        match (self.focus, &mut self.batches) {
-            (Focus::Processes, _) => self.choose_process(row + 1),
-            (Focus::Faults, Some(table)) => table.hold(row),
-            (Focus::Faults, None) => self.pick.hold(&self.entries, row),
-        }
+        self.hold(if self.focus == Focus::Processes { row + 1 } else { row });
     }
 
     /// The marked rows of the table one is in, as far as they fit the choice.

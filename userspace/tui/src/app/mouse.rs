@@ -106,43 +106,26 @@ impl App {
                 }
             }
             Spot::Columns => {}
-            Spot::Row(row) => self.click_row(table, row, was_focused),
+            Spot::Row(row) => self.click_row(row, was_focused),
         }
         true
     }
 
-    /// `row`: from the first that is shown. A click on the chosen row opens it.
-    fn click_row(&mut self, table: Focus, row: usize, was_focused: bool) {
-        let is_chosen = match (table, &mut self.batches) {
-            (Focus::Processes, _) => {
-                let row = self.first_row + row;
-                let is_chosen = row == self.process_row();
-                if row > self.rows.len() {
-                    return;
-                }
-                self.choose_process(row);
-                is_chosen
+    /// `row`: from the first that is shown of the table one is in. A click on the chosen row opens it.
+    fn click_row(&mut self, row: usize, was_focused: bool) {
+        let (first, rows, chosen) = match &self.batches {
+            _ if self.focus == Focus::Processes => {
+                (self.first_row, self.rows.len() + 1, Some(self.process_row()))
             }
-            (Focus::Faults, Some(table)) => {
-                let row = table.first + row;
-                let is_chosen = row == table.row();
-                if row >= table.rows.len() {
-                    return;
-                }
-                table.hold(row);
-                is_chosen
-            }
-            (Focus::Faults, None) => {
-                let row = self.pick.first() + row;
-                let is_chosen = self.pick.row(&self.entries) == Some(row);
-                if row >= self.entries.len() {
-                    return;
-                }
-                self.pick.hold(&self.entries, row);
-                is_chosen
-            }
+            Some(table) => (table.first, table.rows.len(), Some(table.row())),
+            None => (self.pick.first(), self.entries.len(), self.pick.row(&self.entries)),
         };
-        if is_chosen && was_focused {
+        let row = first + row;
+        if row >= rows {
+            return;
+        }
+        self.hold(row);
+        if was_focused && chosen == Some(row) {
             self.open();
         }
     }

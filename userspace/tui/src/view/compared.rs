@@ -2,7 +2,7 @@
 //! about the two runs.
 
 use dsascope_core::compare::{Change, Figure};
-use dsascope_core::hist::{Latency, StageHistograms, bar_pairs};
+use dsascope_core::hist::{Latency, StageHistograms, Summary, bar_pairs};
 use dsascope_core::model::Process;
 use dsascope_core::stages::Stage;
 use ratatui::Frame;
@@ -38,6 +38,10 @@ impl<'a> Both<'a> {
 
     fn stage(&self, stage: Stage) -> [Option<&'a Latency>; 2] {
         [self.now, self.before].map(|latency| latency.and_then(|latency| latency.get(stage)))
+    }
+
+    fn summaries(&self, stage: Stage) -> [Option<Summary>; 2] {
+        [self.now, self.before].map(|latency| latency.and_then(|latency| latency.summary(stage)))
     }
 
     /// The shown by the baseline, with a mark where that is no chance (95 %), as `dsascope diff` has it.
@@ -99,18 +103,19 @@ pub(super) fn draw(app: &App, baseline: &Baseline, frame: &mut Frame<'_>, area: 
 /// The chosen stage of both and how they compare, then what other stages have room.
 fn figure_lines(app: &App, both: &Both<'_>, comparable: bool, room: usize) -> Vec<Line<'static>> {
     let (theme, chosen) = (app.theme(), app.stage());
-    let summary = |of: Option<&StageHistograms>, stage| of.and_then(|latency| latency.summary(stage));
+    let [now, before] = both.summaries(chosen);
     let mut lines = vec![
         Line::styled(TITLES, theme.columns()),
-        Line::styled(figures(theme, "*", chosen.name(), summary(both.now, chosen)), theme.title(true)),
-        Line::styled(figures(theme, MARK, " baseline", summary(both.before, chosen)), theme.mark()),
+        Line::styled(figures(theme, "*", chosen.name(), now), theme.title(true)),
+        Line::styled(figures(theme, MARK, " baseline", before), theme.mark()),
         ratio_line(theme, both, chosen, comparable),
     ];
     let followed = app.shown().submissions().are_traced();
     let others =
         Stage::ALL.into_iter().filter(|stage| *stage != chosen && (followed || !stage.is_of_program()));
     lines.extend(others.map(|stage| {
-        Line::styled(figures(theme, " ", stage.name(), summary(both.now, stage)), theme.text())
+        let [now, _] = both.summaries(stage);
+        Line::styled(figures(theme, " ", stage.name(), now), theme.text())
     }));
     lines.truncate(room);
     lines
@@ -169,12 +174,12 @@ pub(super) fn lines(app: &App, width: u16) -> Vec<Line<'static>> {
     let title = format!("latency of {}, and of the baseline {}", both.name, baseline.name());
     let mut lines = vec![Line::from(title), TITLES.into()];
     for stage in Stage::ALL {
-        let summary = |of: Option<&StageHistograms>| of.and_then(|latency| latency.summary(stage));
-        if (summary(both.now), summary(both.before)) == (None, None) {
+        let [now, before] = both.summaries(stage);
+        if now.or(before).is_none() {
             continue;
         }
-        lines.push(figures(theme, " ", stage.name(), summary(both.now)).into());
-        lines.push(figures(theme, MARK, " baseline", summary(both.before)).into());
+        lines.push(figures(theme, " ", stage.name(), now).into());
+        lines.push(figures(theme, MARK, " baseline", before).into());
         lines.push(ratio_line(theme, &both, stage, differences.refuse.is_empty()));
     }
     lines.push("* the change is certain (95 %); ~ it may be chance".into());

@@ -1,9 +1,9 @@
 //! Tells the history what goes on. What an event shows it is told of at once; what only rates, totals or the configuration show is asked once
 //! in [`FOLLOW_NS`] of the stream's time, in counts alone: sentences and evidence are made when they are wanted.
 
-use super::{Findings, storm};
+use super::{Findings, Tally, storm};
+use crate::findings::FindingKind;
 use crate::findings::history::{Span, Turn};
-use crate::findings::{Finding, FindingKind};
 use crate::model::Model;
 
 const FOLLOW_NS: u64 = 1_000_000_000;
@@ -84,15 +84,11 @@ impl Model {
     }
 
     /// When a finding that there is was seen. Between two looks the history may not know it yet: then it is of now.
-    pub(super) fn span(&self, finding: &Finding) -> Span {
-        let [first_ns, last_ns] = [finding.evidence.first(), finding.evidence.last()]
+    pub(super) fn span(&self, finding: FindingKind, tally: &Tally) -> Span {
+        let [first_ns, last_ns] = [tally.evidence.front(), tally.evidence.back()]
             .map(|evidence| evidence.map_or(self.now_ns, |evidence| evidence.at_ns));
-        self.findings.history.span(finding.finding).unwrap_or(Span {
-            first_ns,
-            last_ns,
-            begun: 1,
-            over: false,
-        })
+        let span = self.findings.history.span(finding);
+        span.unwrap_or(Span { first_ns, last_ns, begun: 1, over: false })
     }
 
     /// The last beginnings and ends of findings, oldest first.
