@@ -24,7 +24,7 @@ pub(super) fn workspace_tests(only: Option<&str>) -> Tally {
         // Tests that fail are counted; when none did, the build failed.
         Ok((counted, false)) => {
             tally.add(counted);
-            if counted.failed == 0 {
+            if tally.failed == 0 {
                 tally.fail(NAME, &anyhow!("it did not build, or a test program died"));
             }
         }
@@ -66,6 +66,9 @@ fn cargo_test() -> Result<(Tally, bool)> {
         if let Some(counted) = parse_result(&line) {
             tally.add(counted);
         }
+        if let Some(name) = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED")) {
+            tally.failures.push(format!("- {name}"));
+        }
         // The counts of single programs are summed up in our last line.
         if line.starts_with("test ") && !line.ends_with("... ok")
             || line.starts_with("---- ")
@@ -85,7 +88,8 @@ fn parse_result(line: &str) -> Option<Tally> {
     let count = |what: &str| {
         counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse::<usize>().ok())
     };
-    Some(Tally { passed: count("passed")?, failed: count("failed")? + count("ignored")?, skipped: 0 })
+    let failed = count("failed")? + count("ignored")?;
+    Some(Tally { passed: count("passed")?, failed, ..Tally::default() })
 }
 
 #[cfg(test)]
@@ -96,9 +100,9 @@ mod tests {
     fn results_are_counted_and_ignored_tests_fail() {
         let line =
             "test result: ok. 45 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.06s";
-        assert_eq!(parse_result(line), Some(Tally { passed: 45, failed: 2, skipped: 0 }));
+        assert_eq!(parse_result(line), Some(Tally { passed: 45, failed: 2, ..Tally::default() }));
         let line = "test result: FAILED. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.06s";
-        assert_eq!(parse_result(line), Some(Tally { passed: 3, failed: 1, skipped: 0 }));
+        assert_eq!(parse_result(line), Some(Tally { passed: 3, failed: 1, ..Tally::default() }));
         assert_eq!(parse_result("test a ... ok"), None);
     }
 }

@@ -39,12 +39,13 @@ const FALLBACKS: [Attach; 3] = [Attach::Auto, Attach::Kprobe, Attach::Tracepoint
 const SEEDS: u64 = 20;
 const MANY_SEEDS: u64 = 50;
 
-/// How many tests ended how.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How many tests ended how, and what is said again of those that failed: a long run's output has it somewhere.
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
     passed: usize,
     failed: usize,
     skipped: usize,
+    failures: Vec<String>,
 }
 
 /// Runs all parts; the exit code is 1 when anything failed.
@@ -71,6 +72,9 @@ pub fn run(arguments: &TestArgs) -> Result<u8> {
     run_parts(&parts, arguments, started, &mut tally, &mut matrix)?;
     if !matrix.kernels.is_empty() {
         println!("\n{}", document::tables(&matrix));
+    }
+    if !tally.failures.is_empty() {
+        println!("Failed:\n{}\n", tally.failures.join("\n"));
     }
     println!("{}", tally.line());
     Ok(u8::from(tally.failed > 0 || tally.passed == 0))
@@ -281,6 +285,7 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
+        self.failures.extend(other.failures);
     }
 
     fn pass(&mut self, name: &str, took: Duration) {
@@ -291,9 +296,11 @@ impl Tally {
     fn fail(&mut self, name: &str, error: &anyhow::Error) {
         println!("FAILED  {name}: {error:#}");
         self.failed += 1;
+        let why = format!("{error:#}");
+        self.failures.push(format!("- {name}: {}", why.lines().next().unwrap_or_default()));
     }
 
-    fn line(self) -> String {
+    fn line(&self) -> String {
         let counts = format!("{} passed, {} failed", self.passed, self.failed);
         if self.skipped == 0 { counts } else { format!("{counts}, {} skipped", self.skipped) }
     }
@@ -305,7 +312,10 @@ mod tests {
 
     #[test]
     fn the_last_line_is_plain() {
-        assert_eq!(Tally { passed: 3, failed: 1, skipped: 0 }.line(), "3 passed, 1 failed");
-        assert_eq!(Tally { passed: 3, failed: 0, skipped: 2 }.line(), "3 passed, 0 failed, 2 skipped");
+        assert_eq!(Tally { passed: 3, failed: 1, ..Tally::default() }.line(), "3 passed, 1 failed");
+        assert_eq!(
+            Tally { passed: 3, skipped: 2, ..Tally::default() }.line(),
+            "3 passed, 0 failed, 2 skipped"
+        );
     }
 }
