@@ -299,7 +299,8 @@ fn take_totals(row: &mut Row, account: &Account, missed: Missed, contexts: &[&Su
     row.counted_failures = seen(Hook::Counter, sum(|c| c.totals.counter_failures));
 }
 
-/// The process behind the PASID: by the pid that dsascope saw, else the only one that the scenario has on this WQ.
+/// The process behind the PASID: by the pid that dsascope saw, else the only one that the scenario has on this WQ, or of those that fault
+/// there, or of those that do not: whose faults nobody serves, nobody sees without a hook at its open.
 fn take_process<'a>(
     row: &mut Row,
     books: &'a Books,
@@ -311,8 +312,9 @@ fn take_process<'a>(
     };
     let pids: BTreeSet<u32> = contexts.iter().filter_map(|context| context.totals.tgid).collect();
     let process = if pids.is_empty() {
-        let mut candidates = books.processes.iter().filter(on_wq);
-        candidates.next().filter(|_| candidates.next().is_none())
+        let alike =
+            |process: &&Process| (process.report.faults > 0) == (row.device_faults > 0) && on_wq(process);
+        only(books.processes.iter().filter(on_wq)).or_else(|| only(books.processes.iter().filter(alike)))
     } else {
         books.processes.iter().filter(on_wq).find(|process| pids.contains(&process.report.pid))
     };
@@ -338,6 +340,10 @@ fn take_process<'a>(
     row.workload_delivered = Some(process.report.delivered);
     row.workload_failed = Some(process.report.failed);
     Some(process)
+}
+
+fn only<T>(mut candidates: impl Iterator<Item = T>) -> Option<T> {
+    candidates.next().filter(|_| candidates.next().is_none())
 }
 
 /// The driver's counters: sysfs where the process could read it, else what dsascope read when the files went.

@@ -613,6 +613,28 @@ fn a_process_in_no_other_book_is_found() {
 }
 
 #[test]
+fn a_process_without_faults_is_known_where_no_open_is_seen() {
+    let with_visitor = |visitors: usize| {
+        found(|books| {
+            let mut visitor = books.processes[0].clone();
+            visitor.report = ProcessReport {
+                process: "visitor".into(),
+                pid: PID + 1,
+                device: "dsa0".into(),
+                work_queue: 1,
+                submitted: 3,
+                ..ProcessReport::default()
+            };
+            books.processes.extend(vec![visitor; visitors]);
+            let submitted = DeviceAccount { descriptors: 3, ..DeviceAccount::default() };
+            books.device.insert(Key { pasid: PASID + 1, ..key() }, submitted);
+        })
+    };
+    assert!(!with_visitor(1).contains(&Rule::Process));
+    assert!(with_visitor(2).contains(&Rule::Process), "one of two cannot be told from the other");
+}
+
+#[test]
 fn seeds_are_numbers_or_ranges() {
     assert_eq!(Seeds::parse("7").unwrap(), Seeds { first: 7, end: 8 });
     assert_eq!(Seeds::parse("0..50").unwrap(), Seeds { first: 0, end: 50 });
