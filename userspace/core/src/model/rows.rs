@@ -25,6 +25,9 @@ pub(super) struct Rows {
     /// Where in `rows`.
     places: HashMap<Key, usize, foldhash::fast::RandomState>,
     other: Process,
+    /// No row was closed when room was looked for last, and nobody has had one to close since: a storm of more files than rows must not
+    /// look through all at each fault.
+    all_open: bool,
     with_histograms: usize,
     /// Latencies of all, as of the last [`Self::gather`].
     gathered: StageHistograms,
@@ -60,7 +63,10 @@ impl Rows {
     /// The row of an open file; makes room when there are too many, and is `other` when there is none to make.
     pub(super) fn row(&mut self, context: Context, now_ns: u64) -> &mut Process {
         match self.place(context, now_ns) {
-            Some(at) => &mut self.rows[at],
+            Some(at) => {
+                self.all_open = false;
+                &mut self.rows[at]
+            }
             None => &mut self.other,
         }
     }
@@ -134,9 +140,15 @@ impl Rows {
 
     /// Folds the closed file that has been silent longest into `other`. False when all are open.
     fn make_room(&mut self) -> bool {
+        if self.all_open {
+            return false;
+        }
         let closed = (0..self.rows.len()).filter(|&at| self.rows[at].closed);
         let silent_since = |&at: &usize| self.rows[at].last_fault_ns.unwrap_or(self.rows[at].first_seen_ns);
-        let Some(at) = closed.min_by_key(silent_since) else { return false };
+        let Some(at) = closed.min_by_key(silent_since) else {
+            self.all_open = true;
+            return false;
+        };
         let gone = self.rows.swap_remove(at);
         self.places.remove(&gone.key());
         if let Some(moved) = self.rows.get(at) {

@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
 use crate::event::{
-    ByKind, Comm, ContextTotals, CopyOutcome, DeviceId, DeviceKind, KernelLedger, ProgramStats,
+    ByKind, Comm, Context, ContextTotals, CopyOutcome, DeviceId, DeviceKind, KernelLedger, ProgramStats,
 };
 use crate::json::{Body, summary};
 use crate::record::RingDecoder;
@@ -25,7 +25,7 @@ fn small() -> Limits {
     }
 }
 
-fn open(context: crate::event::Context, at_ns: u64, files: u32) -> Event {
+fn open(context: Context, at_ns: u64, files: u32) -> Event {
     Event::Open(Open {
         at_ns,
         context,
@@ -40,7 +40,7 @@ fn open(context: crate::event::Context, at_ns: u64, files: u32) -> Event {
     })
 }
 
-fn release(context: crate::event::Context, at_ns: u64) -> Event {
+fn release(context: Context, at_ns: u64) -> Event {
     Event::Release(Release {
         at_ns,
         context,
@@ -111,7 +111,7 @@ fn a_fault_without_an_end_is_no_served_fault() {
 fn two_users_of_one_pasid_are_two_rows() {
     let mut model = Model::default();
     let first = context(0, 0, 1);
-    let second = crate::event::Context { opened_ns: std::num::NonZeroU64::new(5_000), ..first };
+    let second = Context { opened_ns: std::num::NonZeroU64::new(5_000), ..first };
     for event in [
         open(first, 1_000, 1),
         Event::Fault(fault(first, 2_000)),
@@ -271,4 +271,13 @@ fn a_full_table_of_open_files_collects_the_rest() {
     }
     assert_eq!((model.processes().len(), model.other().counts.faults), (4, 6));
     assert_eq!(model.faults(), 10);
+    // A file that is closed then gives way, though none could before.
+    let closed = Context { device: DeviceId::new(DeviceKind::Dsa, 0), ..context(0, 0, 1) };
+    let gone = closed.key();
+    model.update(&release(closed, SECOND + 20));
+    let newcomer = fault(context(0, 0, 99), 2 * SECOND);
+    let key = newcomer.context.key();
+    model.update(&Event::Fault(newcomer));
+    assert!(model.process(key).is_some() && model.process(gone).is_none());
+    assert_eq!((model.processes().len(), model.other().counts.faults, model.faults()), (4, 7, 11));
 }
