@@ -141,7 +141,7 @@ pub struct TestArgs {
     /// Each way to attach forced, fentry too, and on every one of these kernels, not on the newest supported one alone
     #[arg(long)]
     pub forced: bool,
-    /// Run so many guests at once [default: three for two cores]
+    /// Run so many guests at once [default: as many as cores]
     #[arg(long, value_name = "N")]
     pub at_once: Option<NonZeroUsize>,
     /// Put the results into docs/kernels.json and docs/kernels.md, over those of the same kernels and scenarios
