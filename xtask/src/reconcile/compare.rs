@@ -299,8 +299,8 @@ fn take_totals(row: &mut Row, account: &Account, missed: Missed, contexts: &[&Su
     row.counted_failures = seen(Hook::Counter, sum(|c| c.totals.counter_failures));
 }
 
-/// The process behind the PASID: by the pid that dsascope saw, else the only one that the scenario has on this WQ, or of those that fault
-/// there, or of those that do not: whose faults nobody serves, nobody sees without a hook at its open.
+/// The process behind the PASID: by the pid that dsascope saw, else the only one that the scenario has on this WQ, else the only one there that
+/// faults, or does not, as this PASID does: without a hook at the open dsascope knows no process that does not fault.
 fn take_process<'a>(
     row: &mut Row,
     books: &'a Books,
@@ -342,6 +342,7 @@ fn take_process<'a>(
     Some(process)
 }
 
+/// The one that there is, if there is one and no other.
 fn only<T>(mut candidates: impl Iterator<Item = T>) -> Option<T> {
     candidates.next().filter(|_| candidates.next().is_none())
 }

@@ -80,8 +80,8 @@ pub fn run(arguments: &TestArgs) -> Result<u8> {
     Ok(u8::from(tally.failed > 0 || tally.passed == 0))
 }
 
-/// Runs these, some at once: as many as cores. A guest waits for a third of its time, but with more of them each stops now and then for longer than
-/// a test can tell from a defect.
+/// Runs these, some at once: as many as cores. A guest waits for a third of its time, but three on two cores were seen to come too late for tests of
+/// theirs.
 fn run_parts(
     parts: &[Part],
     arguments: &TestArgs,
@@ -295,9 +295,9 @@ impl Tally {
     }
 
     fn fail(&mut self, name: &str, error: &anyhow::Error) {
-        println!("FAILED  {name}: {error:#}");
-        self.failed += 1;
         let why = format!("{error:#}");
+        println!("FAILED  {name}: {why}");
+        self.failed += 1;
         self.failures.push(format!("- {name}: {}", why.lines().next().unwrap_or_default()));
     }
 
