@@ -228,6 +228,7 @@ impl Model {
         let id = fault.context.wq_id();
         let wq = self.wqs.entry(id).or_insert_with(|| Wq::new(id, fault.context.device));
         wq.counts.add(fault);
+        wq.last_fault_ns = wq.last_fault_ns.max(fault.at_ns);
         wq.rate.add(fault.at_ns, 1);
         let device = self.devices.entry(id.device).or_insert_with(|| Device::new(fault.context.device));
         device.count(fault);
@@ -309,7 +310,11 @@ impl Model {
             return;
         }
         row.release(release);
-        self.findings.release(release, row);
+        // Without a fault in that time, what took long was the machine.
+        let knows_all = self.left_out == 0 && self.ledger.lost() == 0;
+        let last_fault_ns = self.wqs.get(&release.context.wq_id()).map_or(0, |wq| wq.last_fault_ns);
+        let waited = release.drain_ns.is_some_and(|ns| last_fault_ns >= ns.get()) || !knows_all;
+        self.findings.release(release, row, waited);
     }
 
     fn hole(&mut self, hole: &Hole) {

@@ -137,9 +137,10 @@ impl Findings {
         }
     }
 
-    /// `row`: that of the file, after this release.
-    pub(super) fn release(&mut self, release: &Release, row: &Process) {
-        if let Some(held_ns) = release.drain_duration_ns().filter(|&ns| ns >= threshold::HOLD_NS) {
+    /// `row`: that of the file, after this release. `waited`: there were, or may have been, faults to wait for.
+    pub(super) fn release(&mut self, release: &Release, row: &Process, waited: bool) {
+        let held_ns = release.drain_duration_ns().filter(|&ns| waited && ns >= threshold::HOLD_NS);
+        if let Some(held_ns) = held_ns {
             let words = format!("the close waited {:.1} ms for queued faults", held_ns as f64 / 1e6);
             self.note(FindingKind::CloseHeldLog, 1, held_ns, of_file(release.at_ns, &release.context, words));
         }

@@ -242,6 +242,8 @@ pub struct Wq {
     pub before: Option<WqConfig>,
     pub counts: Counts,
     pub exact: Option<Exact>,
+    /// When a service of it last ended.
+    pub(super) last_fault_ns: u64,
     pub(super) rate: Rate,
     pub(super) failure_rate: Rate,
 }
@@ -256,6 +258,7 @@ impl Wq {
             before: None,
             counts: Counts::default(),
             exact: None,
+            last_fault_ns: 0,
             rate: Rate::default(),
             failure_rate: Rate::default(),
         }

@@ -142,12 +142,22 @@ fn a_batch_record_that_nobody_asked_for_leaks() {
 
 #[test]
 fn closes_are_told_from_ten_milliseconds_on() {
-    let file = context(0, 0, 1);
-    let events =
+    let (file, other) = (context(0, 0, 1), context(0, 0, 2));
+    let closes =
         [open(file, 0, 1), release(file, 0, HOLD_NS, 0), open(file, 0, 1), release(file, 0, 17 * MS, 0)];
-    let held = model(&events).findings().swap_remove(0);
+    // Anyone's fault on this WQ, served while the close waited.
+    let waited_for = |context, at_ns| [&[Event::Fault(fault(context, at_ns))], &closes[..]].concat();
+    let held = model(&waited_for(other, 12 * MS)).findings().swap_remove(0);
     assert_eq!((held.finding, held.count), (FindingKind::CloseHeldLog, 2));
     assert!(held.sentence.contains("17.0 ms at most, 27.0 ms in all"), "{}", held.sentence);
+    // Nothing was queued: the close was put off by the machine, and nobody by the close.
+    assert_eq!(found(&closes), []);
+    assert_eq!(found(&waited_for(other, 9 * MS)), []);
+    assert_eq!(found(&waited_for(context(0, 1, 2), 12 * MS)), []);
+    // Where faults were lost, none seen is not none.
+    let lost = Event::Hole(Hole { at_ns: 5, what: HoleKind::RingLost { cpu: 0 }, count: 1 });
+    let found_after_loss = found(&[&[lost], &closes[..]].concat());
+    assert!(found_after_loss.contains(&(FindingKind::CloseHeldLog, 2)), "{found_after_loss:?}");
 }
 
 #[test]
