@@ -618,7 +618,7 @@ impl Decoder {
             }
             code::JSON => {
                 c.bytes(Column::TextLength as usize, &mut self.text);
-                self.other = Some(serde_json::from_slice(&self.text).map_err(|_| Malformed)?);
+                self.other = Some(Event::from_json(&self.text).map_err(|_| Malformed)?);
             }
             _ => return Err(Malformed),
         }

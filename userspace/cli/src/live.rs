@@ -10,6 +10,7 @@ use dsascope_core::event::Event;
 use dsascope_tui::{Actions, App, Ask, Baseline, Input, Theme, layout, theme::Glyphs, view};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_stream::StreamExt;
 
@@ -28,6 +29,8 @@ use crate::text;
 
 /// Time between two frames at least: 20 a second.
 const FRAME: Duration = Duration::from_millis(50);
+/// Keys that wait for the view at most; later ones wait in the terminal.
+const KEYS: usize = 64;
 /// A frame is written at once.
 const FRAME_BYTES: usize = 1 << 16;
 
@@ -65,7 +68,7 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
     let mut signals = Signals::with_suspend().context("watch signals")?;
     let mut guard = Guard::enter(mouse).context("take the terminal")?;
     let mut screen = new_screen()?;
-    let mut keys = EventStream::new();
+    let mut keys = keys();
     let mut batch = Vec::new();
     let mut ended = false;
     // On the way to the fault with the longest service.
@@ -93,7 +96,7 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
                     asked.redraw = true;
                 }
             },
-            key = keys.next() => match key {
+            key = keys.recv() => match key {
                 Some(key) => inputs.extend(input(key.context("read a key")?)),
                 // The terminal is gone.
                 None => asked.quit = true,
@@ -149,6 +152,21 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
     finished?;
     notice::damage(&feed.source().damage());
     Ok(text::summary(app.model(), &Selection::default()))
+}
+
+/// What comes from the terminal; ends with it. Read by a task of its own: the stream takes a lock from the thread that waits for keys each time it
+/// is looked at, and the view's loop would look a thousand times a second.
+fn keys() -> mpsc::Receiver<std::io::Result<crossterm::event::Event>> {
+    let (sender, receiver) = mpsc::channel(KEYS);
+    tokio::spawn(async move {
+        let mut stream = EventStream::new();
+        while let Some(event) = stream.next().await {
+            if sender.send(event).await.is_err() {
+                break;
+            }
+        }
+    });
+    receiver
 }
 
 /// Gives text to the terminal's clipboard, which a terminal may refuse without a word.

@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use dsascope_capture::{Capture, ReadError};
 use dsascope_core::event::Event;
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant};
 
 use crate::exit::{Code, Failure};
 use crate::source::{Next, Source};
 
 /// Events handed over at once at most: few enough to stay in the processor's cache.
 const BATCH: usize = 512;
+
+/// Time between two batches at least, at a speed of choice: a fraction of a frame.
+const TURN: Duration = Duration::from_millis(5);
 
 /// How fast the stream's time passes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -153,33 +156,40 @@ impl Replay {
         Ok(())
     }
 
-    /// Appends events, each due at once, until there are `most`.
-    fn read(&mut self, out: &mut Vec<Event>, most: usize) -> Result<Next> {
-        if let Some(event) = self.held.take() {
+    /// Appends events until there are `most`, or the next one is later than `until_ns`.
+    fn read(&mut self, out: &mut Vec<Event>, most: usize, until_ns: u64) -> Result<Next> {
+        if let Some(event) = self.held.take_if(|event| event.at_ns() <= until_ns) {
             self.now_ns = self.now_ns.max(event.at_ns());
             out.push(event);
         }
-        while out.len() < most {
+        while self.held.is_none() && out.len() < most {
             let Some(event) = self.capture.next_event()? else {
                 self.ended = true;
                 return Ok(Next::End);
             };
-            self.now_ns = self.now_ns.max(event.at_ns());
-            out.push(event.clone());
+            let at_ns = event.at_ns();
+            if at_ns > until_ns {
+                self.held = Some(event.clone());
+            } else {
+                self.now_ns = self.now_ns.max(at_ns);
+                // Cloned where it is to lie.
+                out.extend_from_slice(std::slice::from_ref(event));
+            }
         }
         Ok(Next::More)
     }
 
-    /// When `at_ns` of the stream is due.
-    fn due(&mut self, at_ns: u64) -> Option<Instant> {
-        if self.is_seeking() {
-            return None;
-        }
-        let Speed::Times(speed) = self.speed else { return None };
-        let now_ns = self.now_ns;
-        let (from_ns, then) = *self.anchor.get_or_insert_with(|| (now_ns, Instant::now()));
-        let after = at_ns.saturating_sub(from_ns) as f64 / speed;
-        then.checked_add(Duration::from_nanos(after as u64))
+    /// Until when of the stream events are due by now; of those that are not, how long until they are.
+    fn due(&mut self) -> (u64, impl Fn(u64) -> Duration + use<>) {
+        let (now_ns, now) = (self.now_ns, Instant::now());
+        let (from_ns, then) = *self.anchor.get_or_insert((now_ns, now));
+        let speed = match self.speed {
+            Speed::Times(speed) => speed,
+            Speed::Max => f64::INFINITY,
+        };
+        let elapsed_ns = (now - then).as_nanos() as f64 * speed;
+        let until_ns = from_ns.saturating_add(elapsed_ns as u64);
+        (until_ns, move |at_ns| Duration::from_nanos((at_ns.saturating_sub(until_ns) as f64 / speed) as u64))
     }
 }
 
@@ -193,34 +203,24 @@ impl Source for Replay {
             // Keys and signals get their turn between batches.
             tokio::task::yield_now().await;
         }
-        let from = out.len();
-        if self.speed == Speed::Max && !self.is_seeking() {
-            return self.read(out, from + BATCH);
-        }
-        while out.len() - from < BATCH {
-            self.fill()?;
-            let Some(at_ns) = self.held.as_ref().map(Event::at_ns) else {
-                (self.ended, self.target_ns) = (true, None);
-                return Ok(Next::End);
-            };
-            if self.target_ns.is_some_and(|target_ns| at_ns > target_ns) {
+        let most = out.len() + BATCH;
+        if let Some(target_ns) = self.target_ns {
+            let next = self.read(out, most, target_ns)?;
+            if self.held.is_some() || next == Next::End {
                 self.target_ns = None;
-                if self.paused {
-                    break;
-                }
             }
-            if let Some(due) = self.due(at_ns)
-                && due > Instant::now()
-            {
-                if out.len() > from {
-                    break;
-                }
-                sleep_until(due).await;
-            }
-            self.now_ns = self.now_ns.max(at_ns);
-            out.extend(self.held.take());
+            return Ok(next);
         }
-        Ok(Next::More)
+        if self.speed == Speed::Max {
+            return self.read(out, most, u64::MAX);
+        }
+        let (until_ns, wait) = self.due();
+        let from = out.len();
+        let next = self.read(out, most, until_ns)?;
+        if let (true, Some(event)) = (out.len() == from, &self.held) {
+            tokio::time::sleep(wait(event.at_ns()).max(TURN)).await;
+        }
+        Ok(next)
     }
 
     fn is_recorded(&self) -> bool {

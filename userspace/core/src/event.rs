@@ -48,7 +48,21 @@ pub enum Event {
     },
 }
 
+/// How a snapshot's JSON begins.
+const SNAPSHOT_JSON: &[u8] = br#"{"kind":"snapshot","#;
+
 impl Event {
+    /// From its JSON. A snapshot, which has a line for each of thousands of files, is not made into a tree of values first.
+    ///
+    /// # Errors
+    /// It is not the JSON of an event.
+    pub fn from_json(text: &[u8]) -> serde_json::Result<Self> {
+        if text.starts_with(SNAPSHOT_JSON) {
+            return serde_json::from_slice(text).map(Self::Snapshot);
+        }
+        serde_json::from_slice(text)
+    }
+
     /// When it was sent, in its stream's time.
     #[inline]
     #[must_use]

@@ -457,7 +457,11 @@ pub fn stat(model: &mut Model) -> Line {
             failed: process.interval_failures,
             faults_total: process.faults(),
             failures_total: process.failures(),
-            service: process.latency().and_then(|latency| latency.summary_now(Stage::Service)),
+            service: if process.context.is_other() {
+                model.rest_latency().summary_now(Stage::Service)
+            } else {
+                process.latency().and_then(|latency| latency.summary_now(Stage::Service))
+            },
         })
         .collect();
     processes.sort_by_key(|process| (std::cmp::Reverse(process.faults), process.context.key()));

@@ -2,24 +2,31 @@
 
 use std::collections::BTreeMap;
 
-/// A counter for each code, 2 KiB, allocated with the first count: every fault counts in several of these.
+use smallvec::SmallVec;
+
+/// A counter for each code that occurred, ascending. Few do, of one file mostly one or two, which lie in its row: every fault counts in several
+/// of these, and tables of all 256 for each of thousands of files would not stay in the processor's cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ByCode(Option<Box<[u64; 256]>>);
+pub struct ByCode(SmallVec<[(u8, u64); 2]>);
 
 impl ByCode {
     pub(super) fn add(&mut self, code: u8, count: u64) {
-        self.0.get_or_insert_with(|| Box::new([0; 256]))[usize::from(code)] += count;
+        let at = self.0.iter().position(|&(known, _)| known >= code).unwrap_or(self.0.len());
+        match self.0.get_mut(at) {
+            Some((known, sum)) if *known == code => *sum += count,
+            _ => self.0.insert(at, (code, count)),
+        }
     }
 
     /// How often `code` occurred.
     #[must_use]
     pub fn get(&self, code: u8) -> u64 {
-        self.0.as_ref().map_or(0, |counts| counts[usize::from(code)])
+        self.0.iter().find(|&&(known, _)| known == code).map_or(0, |&(_, count)| count)
     }
 
     /// Codes that occurred, ascending, with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (u8, u64)> {
-        (0..=u8::MAX).map(|code| (code, self.get(code))).filter(|&(_, count)| count > 0)
+        self.0.iter().copied()
     }
 
     pub(super) fn merge(&mut self, other: &Self) {

@@ -104,10 +104,17 @@ impl Model {
         self.rows.get(key)
     }
 
-    /// What had no row of its own: counts of rows that gave way, latencies of files beyond the limit.
+    /// What had no row of its own: counts of files beyond the limit, and of rows that gave way. Their latencies are in
+    /// [`Self::rest_latency`].
     #[must_use]
     pub const fn other(&self) -> &Process {
         self.rows.other()
+    }
+
+    /// Latencies of all files without histograms of their own; merged anew, which may cost a millisecond.
+    #[must_use]
+    pub fn rest_latency(&self) -> StageHistograms {
+        self.rows.rest_latency()
     }
 
     /// Faults a second of one file over the last two seconds.

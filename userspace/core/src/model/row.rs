@@ -60,7 +60,8 @@ pub struct Process {
     pub driver_counters: Option<(u64, u64)>,
     pub(super) rate: Rate,
     pub(super) failure_rate: Rate,
-    pub(super) latency: Option<StageHistograms>,
+    /// Few rows have it, and all are gone through fault by fault.
+    pub(super) latency: Option<Box<StageHistograms>>,
 }
 
 impl Process {
@@ -135,10 +136,10 @@ impl Process {
         self.totals.as_ref().map(|t| t.records_lost)
     }
 
-    /// Latencies of this file; `None` when it shares those of [`super::Model::other`] or had no fault.
+    /// Latencies of this file; `None` when it shares [`super::Model::rest_latency`] or had no fault.
     #[must_use]
-    pub const fn latency(&self) -> Option<&StageHistograms> {
-        self.latency.as_ref()
+    pub fn latency(&self) -> Option<&StageHistograms> {
+        self.latency.as_deref()
     }
 
     /// Figures as of the last refresh.

@@ -33,8 +33,9 @@ pub(super) struct Rows {
     gathered: StageHistograms,
     /// Faults have come since.
     behind: bool,
-    /// Latencies of files without histograms of their own.
+    /// Latencies of files without histograms of their own, of [`REST`] WQs and of all others.
     rest: BTreeMap<WqId, StageHistograms>,
+    rest_elsewhere: StageHistograms,
 }
 
 impl Rows {
@@ -95,7 +96,7 @@ impl Rows {
         self.behind = true;
         let Some(at) = self.place(fault.context, now_ns) else {
             self.other.add(fault);
-            self.rest(fault.context.wq_id(), |latency| latency.record(durations));
+            self.rest(fault.context.wq_id()).record(durations);
             return None;
         };
         self.rows[at].add(fault);
@@ -108,34 +109,40 @@ impl Rows {
         self.behind = true;
         match self.place(context, now_ns) {
             Some(at) => self.measure(at, durations),
-            None => self.rest(context.wq_id(), |latency| latency.record(durations)),
+            None => self.rest(context.wq_id()).record(durations),
         }
     }
 
     fn measure(&mut self, at: usize, durations: &Durations) {
         let row = &mut self.rows[at];
         if row.latency.is_none() && self.with_histograms < self.limits.histograms {
-            row.latency = Some(StageHistograms::default());
+            row.latency = Some(Box::default());
             self.with_histograms += 1;
         }
         match &mut row.latency {
             Some(latency) => latency.record(durations),
             None => {
                 let wq = row.context.wq_id();
-                self.rest(wq, |latency| latency.record(durations));
+                self.rest(wq).record(durations);
             }
         }
     }
 
-    /// Adds to the histograms that files without any of their own share.
-    fn rest(&mut self, wq: WqId, add: impl Fn(&mut StageHistograms)) {
-        add(self.other.latency.get_or_insert_default());
+    /// The histograms that files of this WQ without any of their own share.
+    fn rest(&mut self, wq: WqId) -> &mut StageHistograms {
         let room = self.rest.len() < REST;
         match self.rest.entry(wq) {
-            Entry::Occupied(of_wq) => add(of_wq.into_mut()),
-            Entry::Vacant(of_wq) if room => add(of_wq.insert(StageHistograms::default())),
-            Entry::Vacant(_) => {}
+            Entry::Occupied(of_wq) => of_wq.into_mut(),
+            Entry::Vacant(of_wq) if room => of_wq.insert(StageHistograms::default()),
+            Entry::Vacant(_) => &mut self.rest_elsewhere,
         }
+    }
+
+    /// Latencies of all files without histograms of their own.
+    pub(super) fn rest_latency(&self) -> StageHistograms {
+        let mut sum = self.rest_elsewhere.clone();
+        self.rest.values().for_each(|latency| sum.merge(latency));
+        sum
     }
 
     /// Folds the closed file that has been silent longest into `other`. False when all are open.
@@ -159,7 +166,7 @@ impl Rows {
         self.other.interval_failures += gone.interval_failures;
         if let Some(latency) = &gone.latency {
             self.with_histograms -= 1;
-            self.rest(gone.context.wq_id(), |rest| rest.merge(latency));
+            self.rest(gone.context.wq_id()).merge(latency);
         }
         true
     }
@@ -183,7 +190,7 @@ impl Rows {
     }
 
     fn sum(&self) -> StageHistograms {
-        let mut sum = self.other.latency.clone().unwrap_or_default();
+        let mut sum = self.rest_latency();
         self.rows.iter().filter_map(Process::latency).for_each(|latency| sum.merge(latency));
         sum
     }
@@ -204,8 +211,7 @@ impl Rows {
     pub(super) fn refresh(&mut self) {
         self.gather();
         self.gathered.refresh();
-        let all = self.rows.iter_mut().chain([&mut self.other]);
-        all.filter_map(|row| row.latency.as_mut()).for_each(StageHistograms::refresh);
+        self.rows.iter_mut().filter_map(|row| row.latency.as_deref_mut()).for_each(StageHistograms::refresh);
     }
 
     pub(super) fn next_interval(&mut self) {

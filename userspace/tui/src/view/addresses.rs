@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-use dsascope_core::event::Fault;
+use dsascope_core::event::{Fault, Key};
 use dsascope_core::model::Model;
 use dsascope_core::submission::{Memory, Place};
 use ratatui::text::{Line, Span};
@@ -31,53 +31,44 @@ const COLUMNS: [Column; 7] = [
 /// Whose page: process and address.
 type Name = (Option<u32>, u64);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Page {
+    name: Name,
+    /// The file that had its first fault.
+    file: Key,
     faults: u64,
     failed: u64,
+    /// When.
+    spans: [u64; SPANS],
 }
 
-fn name(fault: &Fault) -> Option<Name> {
-    Some((fault.tgid, fault.page_address()?))
+impl Page {
+    /// Before its first fault.
+    const fn new(name: Name, file: Key) -> Self {
+        Self { name, file, faults: 0, failed: 0, spans: [0; SPANS] }
+    }
 }
 
 pub(super) fn lines(theme: &Theme, model: &Model, width: u16) -> Vec<Line<'static>> {
-    let faults: Vec<&Fault> = model.recent_faults().collect();
-    let span = faults.first().zip(faults.last()).map(|(a, b)| (a.at_ns.min(b.at_ns), a.at_ns.max(b.at_ns)));
-    let Some((from_ns, to_ns)) = span else {
+    let ends = model.recent_faults().next().zip(model.recent_faults().next_back());
+    let Some((from_ns, to_ns)) = ends.map(|(a, b)| (a.at_ns.min(b.at_ns), a.at_ns.max(b.at_ns))) else {
         return vec![Line::styled("  no fault yet", theme.dim())];
     };
-    let mut pages: HashMap<Name, Page> = HashMap::new();
-    for fault in &faults {
-        if let Some(name) = name(fault) {
-            let page = pages.entry(name).or_default();
-            page.faults += 1;
-            page.failed += u64::from(fault.copy.has_failed());
-        }
-    }
-    let all = pages.len();
-    let mut pages: Vec<_> = pages.into_iter().collect();
-    let most_first = |(name, page): &(Name, Page)| (Reverse(page.faults), *name);
-    if all > PAGES {
-        pages.select_nth_unstable_by_key(PAGES, most_first);
-        pages.truncate(PAGES);
-    }
-    pages.sort_unstable_by_key(most_first);
-    let spans = spans(&faults, &pages, (from_ns, to_ns));
+    let (all, pages) = pages(model.recent_faults(), (from_ns, to_ns));
     let widths = widths(&COLUMNS, width);
     let titles: Vec<_> = COLUMNS.iter().map(|column| (column.title, theme.columns())).collect();
     let head = format!(
         "{} pages, of the last {} faults over {}; left in WHEN is the oldest",
         all,
-        faults.len(),
+        model.recent_faults().len(),
         duration(theme, to_ns - from_ns)
     );
     let mut lines = vec![Line::styled(head, theme.dim()), line_of(&COLUMNS, &widths, &titles)];
     let submissions = model.submissions();
-    let comms: HashMap<_, _> = model.processes().map(|process| (process.tgid, process.comm)).collect();
-    for (((pid, address), page), spans) in pages.iter().zip(&spans) {
-        let place = pid.and_then(|pid| submissions.place_of(pid, *address));
-        let comm = comms.get(pid).copied().flatten().filter(|_| pid.is_some());
+    for page in &pages {
+        let (pid, address) = page.name;
+        let place = pid.and_then(|pid| submissions.place_of(pid, address));
+        let comm = model.process(page.file).and_then(|process| process.comm).filter(|_| pid.is_some());
         let failed = if page.failed > 0 { theme.bad() } else { theme.text() };
         let cells = [
             (format!("{address:#x}"), theme.text()),
@@ -85,7 +76,7 @@ pub(super) fn lines(theme: &Theme, model: &Model, width: u16) -> Vec<Line<'stati
             (comm.map(|comm| comm.to_string()).unwrap_or_default(), theme.text()),
             (count(page.faults), theme.text()),
             (count(page.failed), failed),
-            (theme.sparkline(spans), theme.bar()),
+            (theme.sparkline(&page.spans), theme.bar()),
             (memory(place), theme.dim()),
         ];
         lines.push(line_of(&COLUMNS, &widths, &cells));
@@ -96,18 +87,33 @@ pub(super) fn lines(theme: &Theme, model: &Model, width: u16) -> Vec<Line<'stati
     lines
 }
 
-/// When each of these pages had its faults. Counted for what is listed alone: in a storm each fault may have a page of its own.
-fn spans(faults: &[&Fault], pages: &[(Name, Page)], (from_ns, to_ns): (u64, u64)) -> Vec<[u64; SPANS]> {
-    let rows: HashMap<Name, usize> = pages.iter().enumerate().map(|(row, (name, _))| (*name, row)).collect();
-    let mut spans = vec![[0; SPANS]; pages.len()];
+/// How many pages there are, and those with the most faults.
+fn pages<'a>(faults: impl Iterator<Item = &'a Fault>, (from_ns, to_ns): (u64, u64)) -> (usize, Vec<Page>) {
+    // In a storm each fault may have a page of its own, so that each is looked up once. Addresses may come from a hostile capture: the seed is
+    // random.
+    let mut places: HashMap<Name, usize, foldhash::fast::RandomState> = HashMap::default();
+    let mut pages: Vec<Page> = Vec::new();
+    let span_ns = (to_ns - from_ns) / SPANS as u64 + 1;
     for fault in faults {
-        if let Some(&row) = name(fault).and_then(|name| rows.get(&name)) {
-            let since_ns = u128::from(fault.at_ns.saturating_sub(from_ns));
-            let place = since_ns * SPANS as u128 / (u128::from(to_ns - from_ns) + 1);
-            spans[row][(place as usize).min(SPANS - 1)] += 1;
-        }
+        let Some(address) = fault.page_address() else { continue };
+        let name = (fault.tgid, address);
+        let place = *places.entry(name).or_insert_with(|| {
+            pages.push(Page::new(name, fault.context.key()));
+            pages.len() - 1
+        });
+        let page = &mut pages[place];
+        page.faults += 1;
+        page.failed += u64::from(fault.copy.has_failed());
+        page.spans[((fault.at_ns.saturating_sub(from_ns) / span_ns) as usize).min(SPANS - 1)] += 1;
     }
-    spans
+    let all = pages.len();
+    let most_first = |page: &Page| (Reverse(page.faults), page.name);
+    if all > PAGES {
+        pages.select_nth_unstable_by_key(PAGES, most_first);
+        pages.truncate(PAGES);
+    }
+    pages.sort_unstable_by_key(most_first);
+    (all, pages)
 }
 
 /// What is mapped there, and what pages it has: one of 2 MiB takes one fault where small ones take 512.
