@@ -9,6 +9,8 @@ use dsascope_tui::View;
 use hdrhistogram::Histogram;
 use live::Live;
 
+/// More than any frame takes.
+const MOST_NS: u64 = 10_000_000_000;
 /// The tenth longest is the 99th percentile.
 const FRAMES: usize = 1_000;
 
@@ -23,7 +25,7 @@ fn main() {
     for view in views {
         let mut live = Live::new(view);
         let [mut ticks, mut drawings] =
-            [(); 2].map(|()| Histogram::<u32>::new(3).expect("three digits are valid"));
+            [(); 2].map(|()| Histogram::<u32>::new_with_max(MOST_NS, 3).expect("valid bounds"));
         for _ in 0..FRAMES {
             live.storm();
             ticks.saturating_record(ns(|| {

@@ -26,9 +26,18 @@ pub enum Delivery {
 }
 
 /// One process's open file on one WQ.
+///
+/// What every fault changes comes first and together: in a storm of thousands of files each fault finds its row out of the processor's cache.
 #[derive(Clone, Debug)]
 pub struct Process {
     pub context: Context,
+    pub last_fault_ns: Option<u64>,
+    pub(super) rate: Rate,
+    /// Of [`Self::counts`], since the last [`super::Model::next_interval`].
+    pub interval_faults: u64,
+    pub interval_failures: u64,
+    /// Counted from records.
+    pub counts: Counts,
     /// `None`: nobody was seen to open this file.
     pub tgid: Option<u32>,
     pub comm: Option<Comm>,
@@ -48,17 +57,10 @@ pub struct Process {
     /// Was open before tracing began.
     pub existing: bool,
     pub first_seen_ns: u64,
-    pub last_fault_ns: Option<u64>,
-    /// Counted from records.
-    pub counts: Counts,
-    /// Of them, since the last [`super::Model::next_interval`].
-    pub interval_faults: u64,
-    pub interval_failures: u64,
     /// The kernel's exact totals, as of the last snapshot.
     pub totals: Option<ContextTotals>,
     /// The driver's own counters at the close.
     pub driver_counters: Option<(u64, u64)>,
-    pub(super) rate: Rate,
     pub(super) failure_rate: Rate,
     /// Few rows have it, and all are gone through fault by fault.
     pub(super) latency: Option<Box<StageHistograms>>,
