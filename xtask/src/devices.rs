@@ -44,6 +44,10 @@ pub fn follow(testbed: &Testbed, scenario: &Scenario) -> Result<()> {
             Inject::Delay { after_descriptors, delay_us } => {
                 (after_descriptors, Injection::Delay { delay_us })
             }
+            Inject::NoEventLog { after_descriptors } => (after_descriptors, Injection::NoEventLog),
+            Inject::LateEntries { after_descriptors, entries, delay_ms } => {
+                (after_descriptors, Injection::LateEntries { entries, delay_ms })
+            }
         });
         let plan = Plan { batch_identifiers: device.batch_identifiers, injections: injections.collect() };
         testbed.follow(&device.name, &plan).context("cannot prepare the devices")?;

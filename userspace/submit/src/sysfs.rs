@@ -99,6 +99,20 @@ pub struct OpenFile {
 impl OpenFile {
     /// The file that this thread has just opened on `wq`.
     pub fn of_this_thread(devices: &Path, kind: DeviceKind, wq: &str) -> Result<Self, Error> {
+        Self::find(devices, kind, wq, |_| true)
+    }
+
+    /// The other one, where this thread has opened `wq` twice.
+    pub fn of_this_thread_but(
+        devices: &Path,
+        kind: DeviceKind,
+        wq: &str,
+        known: &Self,
+    ) -> Result<Self, Error> {
+        Self::find(devices, kind, wq, |path| path != known.path)
+    }
+
+    fn find(devices: &Path, kind: DeviceKind, wq: &str, fits: impl Fn(&Path) -> bool) -> Result<Self, Error> {
         // SAFETY: no arguments, no effects.
         let opener = unsafe { libc::gettid() }.cast_unsigned();
         let directory = devices.join(wq).join(format!("{}!{wq}", kind.prefix()));
@@ -106,6 +120,7 @@ impl OpenFile {
             fs::read_dir(&directory).map_err(|source| Error::Sysfs { path: directory.clone(), source })?;
         let mut files: Vec<PathBuf> = all.flatten().map(|entry| entry.path()).collect();
         files.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("file")));
+        files.retain(|path| fits(path));
         files.sort();
         let path = files.into_iter().find(|path| number::<u32>(path, "pid").is_ok_and(|pid| pid == opener));
         let path =
@@ -201,6 +216,11 @@ mod tests {
         write(&files.join("file7"), &[("pid", &own), ("cr_faults", "5"), ("cr_fault_failures", "2")]);
         let file = OpenFile::of_this_thread(root.path(), DeviceKind::Dsa, "wq0.0").unwrap();
         assert_eq!((file.name(), file.faults().unwrap(), file.failures().unwrap()), ("file7".into(), 5, 2));
+        assert!(OpenFile::of_this_thread_but(root.path(), DeviceKind::Dsa, "wq0.0", &file).is_err());
+        write(&files.join("file8"), &[("pid", &own), ("cr_faults", "0"), ("cr_fault_failures", "0")]);
+        let other = OpenFile::of_this_thread_but(root.path(), DeviceKind::Dsa, "wq0.0", &file).unwrap();
+        assert_eq!(other.name(), "file8");
+        fs::remove_dir_all(files.join("file8")).unwrap();
         fs::remove_dir_all(files.join("file7")).unwrap();
         assert!(OpenFile::of_this_thread(root.path(), DeviceKind::Dsa, "wq0.0").is_err());
     }

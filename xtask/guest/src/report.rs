@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{Exit, Inject, MAX_BATCH_IDENTIFIERS, Scenario};
+use crate::scenario::{Exit, Inject, MAX_BATCH_IDENTIFIERS, Process, Scenario};
 
 pub const PROCESSES: &str = "processes.json";
 pub const SYSFS: &str = "sysfs.json";
@@ -55,7 +55,7 @@ pub struct ProcessReport {
     pub overdue: u64,
     /// Left behind by a process that exits with faults pending.
     pub left_pending: u64,
-    /// Outstanding when the device was halted.
+    /// Outstanding when the device was halted, or when the file that the driver delivers to was closed.
     pub lost: u64,
     /// Descriptors that did not end as they must, or did not do what they must.
     pub wrong: u64,
@@ -176,7 +176,7 @@ pub fn differences(scenario: &Scenario, report: &Report) -> Vec<String> {
     for process in &scenario.processes {
         match report.processes.iter().find(|p| p.process == process.name) {
             Some(found) => {
-                of_process(scenario, process.exit, found, &mut lines);
+                of_process(scenario, process, found, &mut lines);
                 if process.exit == Exit::Clean {
                     of_counters(found, &report.sysfs, &mut lines);
                 }
@@ -202,7 +202,10 @@ fn hardware_errors(scenario: &Scenario, report: &Report, lines: &mut Vec<String>
     for device in &scenario.devices {
         let injected = device.injections.iter().map(|inject| match inject {
             Inject::HardwareErrors { descriptors, .. } => u64::from(*descriptors),
-            Inject::Halt { .. } | Inject::Delay { .. } => 0,
+            Inject::Halt { .. }
+            | Inject::Delay { .. }
+            | Inject::NoEventLog { .. }
+            | Inject::LateEntries { .. } => 0,
         });
         let injected: u64 = injected.sum();
         let of_device = report.processes.iter().filter(|process| process.device == device.name);
@@ -217,7 +220,8 @@ fn hardware_errors(scenario: &Scenario, report: &Report, lines: &mut Vec<String>
     }
 }
 
-fn of_process(scenario: &Scenario, exit: Exit, found: &ProcessReport, lines: &mut Vec<String>) {
+fn of_process(scenario: &Scenario, process: &Process, found: &ProcessReport, lines: &mut Vec<String>) {
+    let exit = process.exit;
     let name = &found.process;
     if let Some(error) = &found.error {
         lines.push(format!("{name}: {error}"));
@@ -235,7 +239,7 @@ fn of_process(scenario: &Scenario, exit: Exit, found: &ProcessReport, lines: &mu
     if found.misreported > 0 && !few {
         lines.push(format!("{name}: {} batches are told of others' failures", found.misreported));
     }
-    if found.lost > 0 && exit != Exit::Halted {
+    if found.lost > 0 && !process.may_lose() {
         lines.push(format!("{name}: {} descriptors are lost", found.lost));
     }
     if exit == Exit::Pending && found.left_pending == 0 {
@@ -264,7 +268,7 @@ fn of_counters(found: &ProcessReport, files: &[FileCounters], lines: &mut Vec<St
     };
     // A drain's record that faults by itself is counted, one behind other entries is not.
     for (what, counted, is, perhaps) in [
-        ("cr_faults", sum(|f| f.cr_faults), found.faults, found.drains_absent),
+        ("cr_faults", sum(|f| f.cr_faults), found.faults - found.lost, found.drains_absent),
         ("cr_fault_failures", sum(|f| f.cr_fault_failures), found.failed, 0),
     ] {
         match counted {

@@ -75,13 +75,22 @@ pub struct Process {
     pub sees_all: bool,
 }
 
+impl Process {
+    /// Faults that were served when the driver had nobody to deliver to and to count them for; the device does not know of these.
+    pub fn unheard(&self) -> u64 {
+        if self.halted { 0 } else { self.report.lost }
+    }
+}
+
 /// What the devices did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceAccount {
     /// Entries that the driver hands to a worker, by error code: 0x1a, 0x26, 0x27.
     pub faults: BTreeMap<u8, u64>,
-    /// Entries that it only logs.
-    pub other_entries: u64,
+    /// Errors that the driver does not serve: entries that it only logs, and what went to SWERROR.
+    pub other_errors: u64,
+    /// Of `faults`, those that came when their descriptors had ended and been drained, so that nobody may hear of them.
+    pub late: u64,
     /// Of `faults`, drains' records: behind other entries (0x26), or in a page of their own that was absent (0x1a).
     pub drains: u64,
     /// All of `faults`, as they lay in the event log, in order.
@@ -364,8 +373,14 @@ fn device_accounts(lines: &[truth::Line]) -> BTreeMap<Key, DeviceAccount> {
                         account.drains += u64::from(*operation == opcode::DRAIN);
                         account.raw.push(truth::unhex(raw).unwrap_or_default());
                     }
-                    _ => account.other_entries += 1,
+                    _ => account.other_errors += 1,
                 });
+            }
+            Event::EntryLate { device, wq, pasid: Some(pasid) } => {
+                at(device, *wq, *pasid, &mut |account| account.late += 1);
+            }
+            Event::SoftwareError { device, wq, pasid: Some(pasid), .. } => {
+                at(device, *wq, *pasid, &mut |account| account.other_errors += 1);
             }
             Event::Descriptor { device, wq, pasid: Some(pasid), batch_index: None, .. } => {
                 at(device, *wq, *pasid, &mut |account| {

@@ -34,6 +34,8 @@ pub struct DeviceActs {
     pub halts: Vec<ResetType>,
     /// Entries of errors that the driver does not serve.
     pub error_entries: u64,
+    /// Errors that SWERROR had no room for.
+    pub errors_dropped: u64,
     /// Entries of batches that asked for no record: not more than these can leak.
     pub unasked: u64,
     /// Longest that one engine waited in all for a slot of the event log.
@@ -57,6 +59,9 @@ pub fn acts(lines: &[truth::Line]) -> BTreeMap<String, DeviceActs> {
                     BATCH_EVL_ERR => acts.unasked += u64::from(!asked(raw)),
                     _ => acts.error_entries += 1,
                 }
+            }
+            Event::SoftwareError { device, held: false, .. } => {
+                acts.entry(device.clone()).or_default().errors_dropped += 1;
             }
             Event::EngineBlocked { device, engine, cause: BlockCause::EventLogFull, blocked_ns } => {
                 let waited = waited.entry((device.clone(), *engine)).or_default();
@@ -115,6 +120,11 @@ pub(super) fn compare(
         }
         let pair = (sum(|a| a.error_entries), told);
         hold(&mut differences, "errors that are not served", pair, |device, seen| seen <= device);
+    }
+    if sees(FindingKind::ErrorsDropped.needs()) {
+        // One bit stands for any number of them.
+        let pair = (sum(|a| a.errors_dropped), found(FindingKind::ErrorsDropped));
+        hold(&mut differences, "errors dropped", pair, |device, seen| seen <= device);
     }
     if sees(FindingKind::DeviceHalted.needs()) {
         let pair = (halts, found(FindingKind::DeviceHalted));
@@ -251,6 +261,9 @@ mod tests {
                 blocked_ns,
             })
         };
+        let dropped = |held| {
+            line(Event::SoftwareError { device: "dsa0".into(), error: 0x1b, wq: 0, pasid: Some(1), held })
+        };
         let command = |status| line(Event::Command { device: "dsa0".into(), code: 6, operand: 1, status });
         let lines = [
             entry(0x1a, true),
@@ -260,6 +273,8 @@ mod tests {
             blocked(0, 5),
             blocked(1, 7),
             blocked(0, 4),
+            dropped(true),
+            dropped(false),
             command(0),
         ];
         let acts = acts(&lines);
@@ -267,6 +282,7 @@ mod tests {
             commands: vec![(6, 1, 0)],
             halts: vec![],
             error_entries: 1,
+            errors_dropped: 1,
             unasked: 1,
             waited_ns: 9,
         };

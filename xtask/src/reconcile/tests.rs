@@ -320,7 +320,7 @@ fn drains_and_refused_records_have_accounts_of_their_own() {
         device(books).drains = 0;
     });
     assert_eq!(rules, [Rule::Workload]);
-    assert_eq!(found(|books| device(books).other_entries = 1), [Rule::Workload]);
+    assert_eq!(found(|books| device(books).other_errors = 1), [Rule::Workload]);
     assert_eq!(found(|books| books.processes[0].report.refused = 1), [Rule::Workload]);
 }
 

@@ -18,7 +18,7 @@ pub(super) fn compare(row: &mut Row, missed: Missed, device: &DeviceAccount, pro
     }
     row.equal(
         Rule::Workload,
-        ("device refused", Some(device.other_entries)),
+        ("device refused", Some(device.other_errors)),
         ("process' records in two pages", Some(report.refused)),
     );
     retries(row, device, process);
@@ -48,9 +48,10 @@ pub(super) fn compare(row: &mut Row, missed: Missed, device: &DeviceAccount, pro
             ("device", Some(row.device_faults)),
             (&format!("process provoked, and {} drains", device.drains), Some(provoked)),
         );
-        for (what, is, knows) in
-            [("delivered", row.delivered, delivered), ("failed", row.failed, report.failed)]
-        {
+        for (what, is, knows) in [
+            ("delivered", row.delivered, delivered),
+            ("failed", row.failed, report.failed + process.unheard()),
+        ] {
             row.within(Rule::Workload, missed.outcomes(), (what, is), ("process knows", Some(knows)));
         }
     }

@@ -129,6 +129,18 @@ pub enum Inject {
         after_descriptors: u64,
         delay_us: u64,
     },
+    /// Errors go to the SWERROR register from then on, as in a device without an event log.
+    NoEventLog {
+        #[serde(default)]
+        after_descriptors: u64,
+    },
+    /// That many entries for completion records come so much later than the end of their descriptors.
+    LateEntries {
+        #[serde(default)]
+        after_descriptors: u64,
+        entries: u32,
+        delay_ms: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -291,6 +303,12 @@ pub struct Process {
     /// How often the WQ is opened, used and closed.
     #[serde(default = "one")]
     pub repeat: u16,
+    /// No page is used twice: each descriptor has memory of its own, its completion record too.
+    #[serde(default, skip_serializing_if = "Not::not")]
+    pub fresh_pages: bool,
+    /// The WQ is opened twice, and the first file is closed when so many descriptors have ended. Later records are delivered to no one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub close_first_after: Option<u32>,
     #[serde(default)]
     pub start_delay_ms: u32,
     #[serde(default)]
@@ -415,6 +433,14 @@ impl Scenario {
         let shared =
             self.devices.iter().flat_map(|device| &device.work_queues).any(|wq| wq.mode == Mode::Shared);
         shared || self.processes.iter().any(|process| self.submission_of(process) != Submission::Store)
+    }
+}
+
+impl Process {
+    /// Whether descriptors may never end: the device stops, or the driver has nobody to deliver their records to.
+    #[must_use]
+    pub const fn may_lose(&self) -> bool {
+        matches!(self.exit, Exit::Halted) || self.close_first_after.is_some()
     }
 }
 

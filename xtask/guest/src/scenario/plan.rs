@@ -166,7 +166,11 @@ impl Scenario {
         let resumes = process.source == Pages::Absent || process.destination == Pages::Absent;
         let disturbed = device.injections.iter().any(fails) && (resumes || process.batch.is_some());
         let clean = process.exit == Exit::Clean && !disturbed;
-        clean.then(|| process.plan(self.work_queue_of(process)?).map(Expect::from)).flatten()
+        let planned = || process.plan(self.work_queue_of(process)?).map(Expect::from);
+        let planned = clean.then(planned).flatten()?;
+        // All of its records are in absent pages, and nobody hears of the later ones.
+        let delivered = process.close_first_after.map_or(planned.delivered, |after| Some(after.into()));
+        Some(Expect { delivered, ..planned })
     }
 
     /// About how many faults there will be.

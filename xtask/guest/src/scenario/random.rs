@@ -249,6 +249,8 @@ fn process(r: &mut Random, index: u16, device: &Device, wq: &WorkQueue) -> Proce
         outstanding: r.range(threads, room.min(count)),
         threads,
         repeat: if pending { 1 } else { r.pick(&[1, 1, 1, 2, 3]) },
+        fresh_pages: false,
+        close_first_after: None,
         start_delay_ms: if r.one_in(3) { r.range(1, 100).into() } else { 0 },
         exit: if pending { Exit::Pending } else { Exit::Clean },
         cgroup: None,

@@ -20,6 +20,8 @@ pub const TOTAL_WQ_ENTRIES: u32 = 128;
 pub const MAX_BATCH_DESCRIPTORS: u16 = 32;
 /// What an event-log entry has room for.
 pub const MAX_BATCH_IDENTIFIERS: u16 = 256;
+/// Of a process that uses no page twice.
+const FRESH_DESCRIPTORS: u32 = 4096;
 /// A command name has 16 bytes with its zero.
 const NAME_BYTES: usize = 15;
 
@@ -234,6 +236,27 @@ impl Process {
                 "must be a relative path of plain names"
             );
         }
+        let most = FRESH_DESCRIPTORS;
+        ensure!(
+            !self.fresh_pages || self.count <= most && self.threads == 1,
+            format!("{at}.fresh_pages"),
+            "needs threads = 1 and a count of at most {most}"
+        );
+        if let Some(after) = self.close_first_after {
+            let at = format!("{at}.close_first_after");
+            let behind = u32::from(self.outstanding);
+            ensure!(
+                after > 0 && after < self.count && self.count - after <= behind,
+                at,
+                "must leave 1 to outstanding = {behind} of the descriptors"
+            );
+            let simple =
+                self.threads == 1 && self.repeat == 1 && self.exit == Exit::Clean && self.batch.is_none();
+            ensure!(simple, at, "needs threads = 1, repeat = 1, a clean exit and no batches");
+            let absent = self.completion_records.absent;
+            let all_absent = u32::from(absent) == sum && self.drain_every.is_none();
+            ensure!(all_absent, at, "needs all completion records absent, and no drains");
+        }
         if self.exit == Exit::Pending {
             let exit = format!("{at}.exit");
             ensure!(
@@ -308,7 +331,7 @@ impl Process {
         ensure!(!batch, submission, "not every kernel's driver takes batches by write(2)");
         let misaligned = self.completion_records.straddling > 0 && self.submission == Some(Submission::Write);
         ensure!(!misaligned, submission, "the driver itself refuses records in two pages by write(2)");
-        let kind = device.kind;
+        let (kind, records) = (device.kind, &self.completion_records);
         ensure!(self.operation.is_of(kind), format!("{at}.operation"), "{} cannot do it", device.name);
         // A drain behind each descriptor whose record straddles, and one a thread now and then.
         let behind = if self.completion_records.straddling > 0 { self.outstanding } else { 0 };
@@ -342,6 +365,25 @@ impl Process {
             !errors || self.operation != Operation::Batch,
             format!("{at}.operation"),
             "nobody can say how a batch ends on a device with hardware errors"
+        );
+        let no_log = device.injections.iter().any(|inject| matches!(inject, Inject::NoEventLog { .. }));
+        let faults = records.has(|habit| habit.faults(wq.paging()));
+        ensure!(
+            !no_log || !faults && self.batch.is_none(),
+            format!("{at}.completion_records"),
+            "must not fault on a device without an event log: nobody would write them"
+        );
+        let late = device.injections.iter().any(|inject| matches!(inject, Inject::LateEntries { .. }));
+        ensure!(
+            !late || self.exit == Exit::Pending,
+            format!("{at}.exit"),
+            "must be \"pending\" where entries are late"
+        );
+        let shared = wq.mode == Mode::Shared && !wq.page_requests;
+        ensure!(
+            shared || self.close_first_after.is_none(),
+            format!("{at}.close_first_after"),
+            "needs a shared WQ without page_requests: a dedicated one can be open once"
         );
         let halts = device.injections.iter().any(|inject| matches!(inject, Inject::Halt { .. }));
         ensure!(
@@ -541,6 +583,32 @@ mod tests {
         let second = process.replace("name = \"p\"", "name = \"q\"");
         let error = Scenario::parse(&GOOD.replace("[expect", &format!("{second}\n[expect"))).unwrap_err();
         assert!(error.to_string().contains("process[1].work_queue: a dedicated WQ"), "{error}");
+    }
+
+    #[test]
+    fn what_breaks_its_word_has_processes_that_can_bear_it() {
+        let with = |device: &str, process: &str| {
+            let text = GOOD.replacen("kind = \"dsa\"", &format!("kind = \"dsa\"\n{device}"), 1);
+            Scenario::parse(&text.replacen("count = 10", &format!("count = 10\n{process}"), 1))
+        };
+        let says = |result: Result<Scenario, ScenarioError>, words: &str| {
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        };
+        says(with("inject = [{ kind = 'no_event_log' }]", ""), "must not fault");
+        let late = "inject = [{ kind = 'late_entries', entries = 4, delay_ms = 1 }]";
+        says(with(late, ""), "exit: must be \"pending\"");
+        with(late, "exit = 'pending'").unwrap();
+        with("", "fresh_pages = true").unwrap();
+        says(with("", "fresh_pages = true\nthreads = 2"), "fresh_pages");
+        says(with("", "close_first_after = 7"), "needs a shared WQ");
+        let shared = |words: &str| {
+            let text = GOOD.replacen("work_queue = 0", "work_queue = 1", 1);
+            Scenario::parse(&text.replacen("count = 10", &format!("count = 10\n{words}"), 1))
+        };
+        shared("close_first_after = 7").unwrap();
+        says(shared("close_first_after = 5"), "1 to outstanding = 4");
+        says(shared("close_first_after = 7\nrepeat = 2"), "repeat = 1");
     }
 
     #[test]

@@ -19,6 +19,11 @@ impl OpenFile {
         sysfs::OpenFile::of_this_thread(Path::new(sysfs::DEVICES), kind, wq).map(Self)
     }
 
+    /// The other file that this thread has opened on `wq`.
+    pub(crate) fn of_this_thread_but(kind: DeviceKind, wq: &str, known: &Self) -> Result<Self, Error> {
+        sysfs::OpenFile::of_this_thread_but(Path::new(sysfs::DEVICES), kind, wq, &known.0).map(Self)
+    }
+
     pub(crate) fn failures(&self) -> Result<u64, Error> {
         self.0.failures()
     }

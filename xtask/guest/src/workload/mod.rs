@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_micros(50);
 const ENQCMD_ATTEMPTS: u32 = 3;
 
 /// The first line that a process reads. The second is `go`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) process: Process,
     pub(crate) work_queue: scenario::WorkQueue,
@@ -103,21 +103,12 @@ fn work(order: &Order, results: &mut Results) -> anyhow::Result<()> {
     for round in 0..process.repeat {
         let queue = WorkQueue::open_for(&order.node, way(order.submission))?;
         let file = OpenFile::of_this_thread(order.kind, &order.name)?;
+        if let Some(after) = process.close_first_after {
+            return with_two_files(order, after, (queue, file), results);
+        }
         let submitter = Round::prepare(&queue, &file, order, &jobs)?;
         if round == 0 {
-            say(READY)?;
-            let line = hear()?;
-            if line != "go" {
-                bail!("the run said {line:?} in place of go");
-            }
-            if order.forever {
-                // The run closes the pipe when it wants an end.
-                thread::spawn(|| {
-                    while hear().is_ok() {}
-                    submitter::STOP.store(true, Ordering::Relaxed);
-                });
-            }
-            thread::sleep(Duration::from_millis(process.start_delay_ms.into()));
+            begin(order)?;
         }
         submitter.run()?;
         let burst = submitter.leave(&mut results.report)?;
@@ -127,6 +118,54 @@ fn work(order: &Order, results: &mut Results) -> anyhow::Result<()> {
             burst.submit_and_exit();
         }
     }
+    Ok(())
+}
+
+/// Waits for the run's word.
+fn begin(order: &Order) -> anyhow::Result<()> {
+    say(READY)?;
+    let line = hear()?;
+    if line != "go" {
+        bail!("the run said {line:?} in place of go");
+    }
+    if order.forever {
+        // The run closes the pipe when it wants an end.
+        thread::spawn(|| {
+            while hear().is_ok() {}
+            submitter::STOP.store(true, Ordering::Relaxed);
+        });
+    }
+    thread::sleep(Duration::from_millis(order.process.start_delay_ms.into()));
+    Ok(())
+}
+
+/// Opens the WQ again and submits through that file; after `after` descriptors closes the first, which the driver delivers to, and submits
+/// the others.
+fn with_two_files(
+    order: &Order,
+    after: u32,
+    (first, first_file): (WorkQueue, OpenFile),
+    results: &mut Results,
+) -> anyhow::Result<()> {
+    let queue = WorkQueue::open_for(&order.node, way(order.submission))?;
+    let second_file = OpenFile::of_this_thread_but(order.kind, &order.name, &first_file)?;
+    let part = |count, close_first_after| {
+        let process = Process { count, close_first_after, ..order.process.clone() };
+        Order { process, ..order.clone() }
+    };
+    let before = part(after, None);
+    let jobs = order.process.jobs();
+    let round = Round::prepare(&queue, &first_file, &before, &jobs)?;
+    begin(order)?;
+    round.run()?;
+    let _ = round.leave(&mut results.report)?;
+    results.files.push(first_file.counters(&order.process, true)?);
+    drop(first);
+    let behind = part(order.process.count - after, Some(after));
+    let round = Round::prepare(&queue, &second_file, &behind, &jobs)?;
+    round.run()?;
+    let _ = round.leave(&mut results.report)?;
+    results.files.push(second_file.counters(&order.process, true)?);
     Ok(())
 }
 

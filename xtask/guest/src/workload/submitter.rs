@@ -28,9 +28,9 @@ use super::{Order, files::OpenFile, lock, offer, until_accepted};
 const LOOK_AT_COUNTERS: Duration = Duration::from_millis(1);
 /// Between two looks at the wish to stop.
 const LOOK_AT_STOP: Duration = Duration::from_millis(100);
-/// Without any progress, what is outstanding is overdue; or lost, where the device is halted.
+/// Without any progress, what is outstanding is overdue; or lost, where that is to be expected.
 const PATIENCE: Duration = Duration::from_secs(15);
-const PATIENCE_WITH_HALT: Duration = Duration::from_secs(2);
+const PATIENCE_WITH_LOSS: Duration = Duration::from_secs(2);
 
 /// Set when a process that goes on for ever is to come to its end.
 pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
@@ -64,6 +64,8 @@ pub(crate) struct Round<'a> {
 #[derive(Debug)]
 struct Worker {
     slots: Vec<Slot>,
+    /// None is used twice: so many have been used.
+    fresh: Option<usize>,
     drain: Option<Drain>,
 }
 
@@ -117,7 +119,7 @@ impl<'a> Round<'a> {
             forever: order.forever,
             begun: Instant::now(),
             poll: Duration::from_micros(process.poll_us.into()),
-            patience: if process.exit == Exit::Halted { PATIENCE_WITH_HALT } else { PATIENCE },
+            patience: if process.may_lose() { PATIENCE_WITH_LOSS } else { PATIENCE },
             cycle: process.completion_records.cycle(),
             workers,
             books: Mutex::default(),
@@ -203,7 +205,11 @@ impl<'a> Round<'a> {
             drain.outstanding = true;
             drain.submitted = 0;
         }
-        let Some(slot) = worker.slots.iter_mut().find(|slot| slot.is_free()) else { return Ok(false) };
+        let slot = match worker.fresh {
+            Some(used) => worker.slots.get_mut(used),
+            None => worker.slots.iter_mut().find(|slot| slot.is_free()),
+        };
+        let Some(slot) = slot else { return Ok(false) };
         {
             let mut books = lock(&self.books);
             if books.outstanding >= u64::from(self.process.outstanding) {
@@ -214,6 +220,9 @@ impl<'a> Round<'a> {
         let sent = slot.prepare(&self.kit, &self.ask(number, None))?;
         self.note(&sent);
         self.send(slot)?;
+        if let Some(used) = &mut worker.fresh {
+            *used += 1;
+        }
         if let Some(drain) = &mut worker.drain {
             drain.submitted += 1;
         }
@@ -323,7 +332,7 @@ impl<'a> Round<'a> {
     fn give_up(&self, worker: &Worker) -> anyhow::Result<()> {
         let left = worker.slots.iter().filter(|slot| !slot.is_free()).count() as u64;
         let report = &mut lock(&self.books).report;
-        if self.process.exit == Exit::Halted {
+        if self.process.may_lose() {
             report.lost += left;
         } else {
             report.overdue += left;
@@ -389,12 +398,18 @@ impl Worker {
     fn new(kit: &Kit<'_>, process: &Process) -> anyhow::Result<Self> {
         let habits: Vec<_> =
             Habit::ALL.into_iter().filter(|h| process.completion_records.of(*h) > 0).collect();
-        let slots = Slot::several(kit, &habits, process.outstanding.into())?;
+        let count = if process.fresh_pages { process.count } else { process.outstanding.into() };
+        let slots = Slot::several(kit, &habits, count as usize)?;
         let drain = match process.drain_every {
             Some(_) => kit.queue.records(Presence::Resident, 1)?.first().copied(),
             None => None,
         };
-        Ok(Self { slots, drain: drain.map(|record| Drain { record, outstanding: false, submitted: 0 }) })
+        let fresh = process.fresh_pages.then_some(0);
+        Ok(Self {
+            slots,
+            fresh,
+            drain: drain.map(|record| Drain { record, outstanding: false, submitted: 0 }),
+        })
     }
 
     fn is_idle(&self) -> bool {

@@ -13,7 +13,7 @@ use super::batch::{BatchId, Element};
 use super::host::Dma;
 use super::ops::Outcome;
 use super::paging::Paging;
-use super::state::Job;
+use super::state::{Job, Late};
 use crate::truth::{DropReason, Event, Told};
 
 /// An error on its way to the event log or to SWERROR.
@@ -109,7 +109,20 @@ impl DsaDevice {
 
     /// To the event log if it is on, which is `told`, else to SWERROR.
     fn report(&self, engine: usize, job: &Job, report: &Report, told: Told) -> Told {
-        if self.state().registers.log_enabled() {
+        let mut state = self.state();
+        let logged = state.registers.log_enabled() && !state.no_event_log;
+        if let (entries @ 1.., delay) = state.late_entries
+            && logged
+            && report.error == status::CRA_XLAT
+            && report.batch.is_none()
+        {
+            state.late_entries.0 = entries - 1;
+            let (job, report) = (job.clone(), report.clone());
+            state.engines[engine].late = Some(Late { job, report, delay });
+            return told;
+        }
+        drop(state);
+        if logged {
             self.append(engine, job, report);
             told
         } else {

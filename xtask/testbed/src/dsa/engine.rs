@@ -26,6 +26,10 @@ impl DsaDevice {
         state.engines[engine].current = None;
         self.settle(&mut state);
         self.progress.notify_all();
+        if let Some(late) = state.engines[engine].late.take() {
+            drop(state);
+            self.append_late(engine, &late);
+        }
         true
     }
 

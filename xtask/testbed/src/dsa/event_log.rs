@@ -4,12 +4,14 @@
 //! driver has not read. One entry is written at a time, so that the tail never passes an unfinished one.
 //! Not modelled: the halt that a real device enters when the log's memory cannot be written (the entry is given up).
 
+use std::sync::PoisonError;
+
 use dsascope_common::hw::regs::{genctrl, intcause};
 use zerocopy::IntoBytes;
 
 use super::DsaDevice;
 use super::completion::Report;
-use super::state::{Job, State};
+use super::state::{Job, Late, State};
 use crate::truth::{BlockCause, Event, hex};
 
 impl DsaDevice {
@@ -32,6 +34,16 @@ impl DsaDevice {
                 self.abandon(job, report);
             }
         }
+    }
+
+    /// Write an entry long after its descriptor has ended, if no reset comes before.
+    pub(super) fn append_late(&self, engine: usize, late: &Late) {
+        let Late { job, report, delay } = late;
+        let counts = |state: &mut State| !state.obsolete(job);
+        let waited = self.progress.wait_timeout_while(self.state(), *delay, counts);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        self.log(Event::EntryLate { device: self.name(), wq: job.wq, pasid: job.pasid });
+        self.append(engine, job, report);
     }
 
     /// Address and PASID of the slot at the tail, now the caller's until it clears `log_busy`.

@@ -46,6 +46,10 @@ pub enum Injection {
     HardwareErrors { descriptors: u32 },
     /// Each descriptor and each element takes that much longer from now on; 0 ends it.
     Delay { delay_us: u64 },
+    /// Errors go to SWERROR from now on, as in a device without an event log.
+    NoEventLog,
+    /// That many entries for completion records come late: the device takes their descriptors for ended, and drained, that long before.
+    LateEntries { entries: u32, delay_ms: u32 },
 }
 
 impl State {
@@ -82,6 +86,8 @@ impl DsaDevice {
         let state = &mut *guard;
         state.hardware_errors = 0;
         state.delay = Duration::ZERO;
+        state.no_event_log = false;
+        state.late_entries = (0, Duration::ZERO);
         state.identifiers.limit(plan.batch_identifiers);
         let from = state.next_sequence;
         state.planned = plan.injections.iter().map(|(after, i)| (from.saturating_add(*after), *i)).collect();
@@ -102,6 +108,10 @@ impl DsaDevice {
             Injection::Delay { delay_us } => {
                 state.delay = Duration::from_micros(delay_us);
                 self.progress.notify_all();
+            }
+            Injection::NoEventLog => state.no_event_log = true,
+            Injection::LateEntries { entries, delay_ms } => {
+                state.late_entries = (entries, Duration::from_millis(delay_ms.into()));
             }
         }
     }

@@ -11,6 +11,7 @@ use dsascope_common::hw::{PASID_MASK, bits};
 
 use super::batch::Identifiers;
 use super::command::Pending;
+use super::completion::Report;
 use super::halt::Injection;
 use super::model::{ENGINES, GROUPS, Kind, VECTORS, WQS};
 use super::paging::Asked;
@@ -55,6 +56,15 @@ pub(super) struct Engine {
     /// Page requests so far, modulo the groups it has for them.
     pub(super) requests: u16,
     pub(super) asked: Option<Asked>,
+    /// An entry that it writes when its descriptor has ended, and how long after.
+    pub(super) late: Option<Late>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Late {
+    pub(super) job: Job,
+    pub(super) report: Report,
+    pub(super) delay: Duration,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -173,6 +183,10 @@ pub(super) struct State {
     /// Injected: errors left, and a delay for each descriptor.
     pub(super) hardware_errors: u32,
     pub(super) delay: Duration,
+    /// Injected: errors go to SWERROR.
+    pub(super) no_event_log: bool,
+    /// Injected: entries that come late, and how late.
+    pub(super) late_entries: (u32, Duration),
     /// What is injected when so many descriptors have been accepted.
     pub(super) planned: Vec<(u64, Injection)>,
     /// An engine is writing the event-log slot at the tail.
@@ -199,6 +213,8 @@ impl State {
             stopping: false,
             hardware_errors: 0,
             delay: Duration::ZERO,
+            no_event_log: false,
+            late_entries: (0, Duration::ZERO),
             planned: Vec::new(),
             log_busy: false,
             log_written: 0,

@@ -107,6 +107,8 @@ pub enum Event {
     Dropped { device: String, wq: u8, pasid: Option<u32>, reason: DropReason },
     /// An event-log entry was given up because a command or reset ended the wait for a slot.
     EntryAbandoned { device: String, wq: u8, pasid: Option<u32>, error: u8 },
+    /// The next entry of this WQ and PASID is one that a test made late: the device took its descriptor for ended, and drained.
+    EntryLate { device: String, wq: u8, pasid: Option<u32> },
     /// A test made something go wrong.
     Injected { device: String, injection: Injection },
     /// The device stopped until `reset`; what it had accepted is lost.
@@ -347,6 +349,7 @@ impl Truth {
             Event::EngineBlocked { .. }
             | Event::PageResponse { .. }
             | Event::Injected { .. }
+            | Event::EntryLate { .. }
             | Event::BatchEnd { .. }
             | Event::Head { .. }
             | Event::Reset { .. }

@@ -72,6 +72,7 @@ pub fn summarise(lines: &[Line]) -> BTreeMap<Key, Counts> {
             | Event::PageResponse { .. }
             | Event::BatchEnd { .. }
             | Event::EngineBlocked { .. }
+            | Event::EntryLate { .. }
             | Event::Reset { .. }
             | Event::Mark { .. } => {}
         }
