@@ -17,6 +17,7 @@ pub mod findings;
 pub mod hex;
 pub mod hist;
 pub mod json;
+pub mod known_kernels;
 pub mod ledger;
 pub mod metrics;
 pub mod model;

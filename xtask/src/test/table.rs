@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use dsascope_guest::report::{KERNEL, KernelReport};
+use dsascope_core::findings::FindingKind;
+use dsascope_guest::report::{KERNEL, KernelReport, TracerReport};
 use dsascope_guest::scenario::{Scenario, random};
 
 use super::report;
@@ -19,7 +20,7 @@ use crate::files;
 use crate::guest;
 use crate::live_view;
 use crate::matrix::Row;
-use crate::reconcile::{self, Attach, observed::Observed};
+use crate::reconcile::{self, Attach, books::Account, observed::Observed};
 use crate::session::Guest;
 use crate::submissions;
 
@@ -113,6 +114,7 @@ pub(super) fn table_without_sva() -> Vec<GuestTest> {
     vec![
         fixed("doctor says that SVA is off", doctor_says_sva_off),
         fixed("no work queue can be opened", no_work_queue_opens),
+        fixed("dsascope finds that SVA is off", finds_sva_off),
     ]
 }
 
@@ -188,6 +190,17 @@ fn doctor_says_sva_off(guest: &mut Guest) -> Result<()> {
     ensure!(output.code == 1, "exit code {}, expected 1:\n{said}", output.code);
     let line = said.lines().find(|line| line.contains("shared virtual addressing is switched off"));
     ensure!(line.is_some_and(|line| line.starts_with("bad") && line.contains("kernel")), "{said}");
+    Ok(())
+}
+
+/// The work queue is enabled, whoever fails to open it.
+fn finds_sva_off(guest: &mut Guest) -> Result<()> {
+    no_work_queue_opens(guest)?;
+    let output = guest.run(&[TRACER, "stat", "--json", "--for", "1s"], COMMAND_LIMIT)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let account = Account::parse(&said, false, TracerReport::default())?;
+    let found: Vec<_> = account.summary.findings.iter().map(|finding| finding.finding).collect();
+    ensure!(found == [FindingKind::SvaOff], "found {found:?}; devices {:?}", account.session.devices);
     Ok(())
 }
 

@@ -1,8 +1,8 @@
 //! The checks, in the order in which a missing thing hides the next.
 
 use dsascope_core::event::{DeviceInfo, WqInfo};
+use dsascope_core::known_kernels::{SvaByName, disabling_may_crash, sva_by_name};
 
-use super::known_kernels::{SvaByName, disabling_may_crash, sva_by_name};
 use super::{Check, Facts, HostCheck, Verdict};
 use crate::exit::Code;
 

@@ -3,7 +3,6 @@
 //! Pure: [`Facts`] in, [`Check`]s and text out. Looking at the host is the probe crate's.
 
 mod checks;
-mod known_kernels;
 mod render;
 
 pub(crate) use dsascope_core::json::doctor::HostFacts as Facts;

@@ -7,6 +7,7 @@ use super::{EVIDENCE, Findings, Tally, at, of_file};
 use crate::driver::WqConfig;
 use crate::event::{DeviceInfo, Fault, WqId, WqInfo};
 use crate::findings::{Evidence, FindingKind};
+use crate::known_kernels::{SvaByName, sva_by_name};
 use crate::model::Model;
 use crate::model::row::{Device, Wq};
 
@@ -77,10 +78,18 @@ impl Model {
 
     pub(super) fn sva_off(&self) -> Tally {
         let mut tally = Tally::default();
+        // The driver is one of x86_64 alone. Such a kernel says so nowhere: `pasid_enabled` is 1, and work queues are enabled.
+        let kernel = self.session.as_ref().map_or("", |session| session.kernel.as_str());
+        let refuses = sva_by_name(kernel, "x86_64") == SvaByName::Off;
         for (device, info) in self.infos() {
             let users = info.wqs.iter().filter(|wq| is_enabled_for_users(wq)).count();
-            if info.pasid_enabled == Some(false) && users > 0 {
-                let words = format!("pasid_enabled is 0, and {users} user WQs are enabled");
+            if (refuses || info.pasid_enabled == Some(false)) && users > 0 {
+                let why = if refuses {
+                    format!("kernel {kernel} binds no process")
+                } else {
+                    "pasid_enabled is 0".into()
+                };
+                let words = format!("{why}, and {users} user WQs are enabled");
                 tally.one(device.device.to_string(), at(self.now_ns, device.device, words));
             }
         }

@@ -42,6 +42,15 @@ fn user_wqs_without_shared_addressing_cannot_be_opened() {
     assert!(finding.sentence.starts_with("dsa0 has user WQs"), "{}", finding.sentence);
     assert_eq!(found(&[session(Some(true), vec![wq(0, 0)])]), []);
     assert_eq!(found(&[session(None, vec![wq(0, 0)])]), [], "not known");
+    // A kernel that refuses every open, and says nothing of it.
+    let on_kernel = |kernel: &str| match session(Some(true), vec![wq(0, 0)]) {
+        Event::Session(session) => {
+            Event::Session(Box::new(SessionInfo { kernel: kernel.into(), ..*session }))
+        }
+        other => other,
+    };
+    assert_eq!(found(&[on_kernel("6.12.95+deb12-amd64")]), [(FindingKind::SvaOff, 1)]);
+    assert_eq!(found(&[on_kernel("6.12.57+deb12-amd64")]), []);
     let kernel = WqInfo { type_: "kernel".into(), ..wq(0, 0) };
     assert_eq!(found(&[session(Some(false), vec![kernel])]), []);
     let disabled = WqInfo { state: "disabled".into(), ..wq(0, 0) };

@@ -8,8 +8,9 @@
 //! Stable 6.12.80 frees the event log whether or not there is one; the check that later kernels have is not in 6.12.80 to 6.12.117
 //! (finding 6; read in their code, not tried).
 
+/// Whether x86 kernels of a release let a process open a user work queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SvaByName {
+pub enum SvaByName {
     /// Known to be switched off.
     Off,
     /// Of a series that has it switched off, but this build was not looked at.
@@ -19,7 +20,8 @@ pub(super) enum SvaByName {
 }
 
 /// `release` as in `uname -r` (`6.12.95+deb12-amd64`), `machine` as in `uname -m`.
-pub(super) fn sva_by_name(release: &str, machine: &str) -> SvaByName {
+#[must_use]
+pub fn sva_by_name(release: &str, machine: &str) -> SvaByName {
     let Some((major, minor, patch)) = version(release) else {
         return SvaByName::Unknown;
     };
@@ -35,7 +37,8 @@ pub(super) fn sva_by_name(release: &str, machine: &str) -> SvaByName {
 }
 
 /// Whether disabling or unbinding a device without an event log is known to use a lock that does not exist.
-pub(super) fn disabling_may_crash(release: &str) -> bool {
+#[must_use]
+pub fn disabling_may_crash(release: &str) -> bool {
     matches!(version(release), Some((6, 12, 80..=117)))
 }
 
