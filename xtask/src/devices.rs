@@ -44,7 +44,9 @@ pub fn follow(testbed: &Testbed, scenario: &Scenario) -> Result<()> {
             Inject::Delay { after_descriptors, delay_us } => {
                 (after_descriptors, Injection::Delay { delay_us })
             }
-            Inject::NoEventLog { after_descriptors } => (after_descriptors, Injection::NoEventLog),
+            Inject::ErrorsInRegister { after_descriptors } => {
+                (after_descriptors, Injection::ErrorsInRegister)
+            }
             Inject::LateEntries { after_descriptors, entries, delay_ms } => {
                 (after_descriptors, Injection::LateEntries { entries, delay_ms })
             }

@@ -204,7 +204,7 @@ fn hardware_errors(scenario: &Scenario, report: &Report, lines: &mut Vec<String>
             Inject::HardwareErrors { descriptors, .. } => u64::from(*descriptors),
             Inject::Halt { .. }
             | Inject::Delay { .. }
-            | Inject::NoEventLog { .. }
+            | Inject::ErrorsInRegister { .. }
             | Inject::LateEntries { .. } => 0,
         });
         let injected: u64 = injected.sum();

@@ -236,7 +236,9 @@ pub fn compare(books: &Books) -> Comparison {
         if let Some(account) = account {
             take_totals(&mut row, account, missed, &contexts);
         }
-        let process = take_process(&mut row, books, &contexts, account.is_some());
+        // Without a hook at the open it looks for the process when a fault comes, and of late ones none is left.
+        let knows = |account: &Account| account.observes(Hook::OpenEnd) || device.late < device.faults();
+        let process = take_process(&mut row, books, &contexts, account.is_some_and(knows));
         take_driver(&mut row, books, process, &contexts);
         rules(&mut row, account, missed, device, &contexts, process);
         row.descriptors_per_s = device.per_s();
@@ -305,7 +307,7 @@ fn take_process<'a>(
     row: &mut Row,
     books: &'a Books,
     contexts: &[&SummaryContext],
-    traced: bool,
+    knows: bool,
 ) -> Option<&'a Process> {
     let on_wq = |process: &&Process| {
         process.report.device == row.device && u16::from(process.report.work_queue) == row.wq
@@ -327,7 +329,7 @@ fn take_process<'a>(
     if pids.len() > 1 {
         row.differ(Rule::Process, format!("one PASID, pids {pids:?}"));
     }
-    if traced && pids.is_empty() && row.device_faults > 0 {
+    if knows && pids.is_empty() && row.device_faults > 0 {
         row.differ(Rule::Process, "dsascope does not know whose PASID it is".into());
     }
     for context in contexts.iter().filter(|context| context.totals.tgid.is_some()) {

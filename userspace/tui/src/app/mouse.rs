@@ -99,7 +99,7 @@ impl App {
         match Spot::of(panel, at) {
             Spot::Title => {}
             Spot::Columns if table == Focus::Processes => {
-                if let Some(column) = view::process_column_at(panel.width, at.x - panel.x) {
+                if let Some(column) = view::process_column_at(self, panel.width, at.x - panel.x) {
                     let is_same = self.sort.column == column;
                     let turned = Sort { descending: !self.sort.descending, ..self.sort };
                     self.sort = if is_same { turned } else { Sort::by(column) };

@@ -180,8 +180,8 @@ pub(crate) fn tab_at(width: u16, column: u16) -> Option<View> {
 }
 
 /// What a column of the process table orders by.
-pub(crate) fn process_column_at(width: u16, column: u16) -> Option<rows::Column> {
-    let index = table::column_at(&processes::COLUMNS, width, column)?;
+pub(crate) fn process_column_at(app: &App, width: u16, column: u16) -> Option<rows::Column> {
+    let index = table::column_at(&processes::columns(app), width, column)?;
     rows::Column::ALL.get(index).copied()
 }
 

@@ -30,6 +30,17 @@ pub(super) const COLUMNS: [Column; 14] = [
     Column::left("TREND", TREND as u16),
 ];
 
+const SUBMISSIONS: usize = 11;
+
+/// Those that there is something for: nobody counts submissions where they are not followed.
+pub(super) fn columns(app: &App) -> [Column; COLUMNS.len()] {
+    let mut columns = COLUMNS;
+    if !app.shown().submissions().are_traced() {
+        columns[SUBMISSIONS] = columns[SUBMISSIONS].hidden();
+    }
+    columns
+}
+
 /// Seconds of faults that the trend shows, a cell each.
 const TREND: usize = 12;
 const SECOND_NS: u64 = 1_000_000_000;
@@ -41,9 +52,10 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let focused = app.focus() == Focus::Processes;
     let title = format!("processes: p50, p99, max of the {} time", app.stage().name());
     super::draw_rule(theme, frame, area, &title, &note(app), focused);
-    let widths = widths(&COLUMNS, area.width);
+    let columns = columns(app);
+    let widths = widths(&columns, area.width);
     let sort = app.sort();
-    let titles: Vec<(String, Style)> = COLUMNS
+    let titles: Vec<(String, Style)> = columns
         .iter()
         .enumerate()
         .map(|(index, column)| {
@@ -63,7 +75,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
         return;
     }
     let line = |row: u16| Rect { y: area.y + row, height: 1, ..area };
-    draw_row(frame, line(1), &COLUMNS, &widths, &titles, Style::new());
+    draw_row(frame, line(1), &columns, &widths, &titles, Style::new());
     let visible = crate::layout::table_rows(area);
     if app.rows().is_empty() && visible > 1 {
         let text = format!("  {}", nothing(app));
@@ -79,7 +91,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
             },
         };
         let style = if index == app.process_row() { theme.selected(focused) } else { theme.text() };
-        draw_row(frame, line(2 + place as u16), &COLUMNS, &widths, &cells, style);
+        draw_row(frame, line(2 + place as u16), &columns, &widths, &cells, style);
         let row = index.checked_sub(1).and_then(|index| app.rows().get(index));
         if row.is_some_and(|row| app.marks().has_process(row.key)) {
             draw_sign(frame, line(2 + place as u16), widths[0], theme.mark());
@@ -89,14 +101,15 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
 
 /// The whole table as lines, or the marked rows of it.
 pub(super) fn lines(app: &App, marked: &[usize], width: u16) -> Vec<Line<'static>> {
-    let widths = widths(&COLUMNS, width);
+    let columns = columns(app);
+    let widths = widths(&columns, width);
     let row = |row: &Row| cells(app, row, widths[CGROUP]);
     match marked {
         [] => {
             let rows = std::iter::once(all(app)).chain(app.rows().iter().map(row));
-            lines_of(&COLUMNS, &widths, rows)
+            lines_of(&columns, &widths, rows)
         }
-        _ => lines_of(&COLUMNS, &widths, marked.iter().filter_map(|&at| app.rows().get(at)).map(row)),
+        _ => lines_of(&columns, &widths, marked.iter().filter_map(|&at| app.rows().get(at)).map(row)),
     }
 }
 

@@ -28,6 +28,12 @@ impl Column {
         Self { title, width, grow: 0, most: width, right: true }
     }
 
+    /// Without a place.
+    pub(super) const fn hidden(mut self) -> Self {
+        (self.width, self.grow) = (0, 0);
+        self
+    }
+
     pub(super) const fn growing(mut self, grow: u16, most: u16) -> Self {
         self.grow = grow;
         self.most = most;
@@ -41,7 +47,7 @@ pub(super) fn widths(columns: &[Column], room: u16) -> Vec<u16> {
     let mut used = 0;
     for column in columns {
         let gap = u16::from(!widths.is_empty());
-        let fits = used + gap + column.width <= room;
+        let fits = column.width > 0 && used + gap + column.width <= room;
         widths.push(if fits { column.width } else { 0 });
         used += if fits { gap + column.width } else { 0 };
     }

@@ -129,8 +129,8 @@ pub enum Inject {
         after_descriptors: u64,
         delay_us: u64,
     },
-    /// Errors go to the SWERROR register from then on, as in a device without an event log.
-    NoEventLog {
+    /// Errors but those of completion records go to the SWERROR register from then on, as in a device without an event log.
+    ErrorsInRegister {
         #[serde(default)]
         after_descriptors: u64,
     },

@@ -110,7 +110,8 @@ impl DsaDevice {
     /// To the event log if it is on, which is `told`, else to SWERROR.
     fn report(&self, engine: usize, job: &Job, report: &Report, told: Told) -> Told {
         let mut state = self.state();
-        let logged = state.registers.log_enabled() && !state.no_event_log;
+        let of_record = told == Told::LogRecord;
+        let logged = state.registers.log_enabled() && (of_record || !state.errors_in_register);
         if let (entries @ 1.., delay) = state.late_entries
             && logged
             && report.error == status::CRA_XLAT

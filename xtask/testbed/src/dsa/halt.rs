@@ -46,8 +46,8 @@ pub enum Injection {
     HardwareErrors { descriptors: u32 },
     /// Each descriptor and each element takes that much longer from now on; 0 ends it.
     Delay { delay_us: u64 },
-    /// Errors go to SWERROR from now on, as in a device without an event log.
-    NoEventLog,
+    /// Errors but those of completion records go to SWERROR from now on, as in a device without an event log.
+    ErrorsInRegister,
     /// That many entries for completion records come late: the device takes their descriptors for ended, and drained, that long before.
     LateEntries { entries: u32, delay_ms: u32 },
 }
@@ -86,7 +86,7 @@ impl DsaDevice {
         let state = &mut *guard;
         state.hardware_errors = 0;
         state.delay = Duration::ZERO;
-        state.no_event_log = false;
+        state.errors_in_register = false;
         state.late_entries = (0, Duration::ZERO);
         state.identifiers.limit(plan.batch_identifiers);
         let from = state.next_sequence;
@@ -109,7 +109,7 @@ impl DsaDevice {
                 state.delay = Duration::from_micros(delay_us);
                 self.progress.notify_all();
             }
-            Injection::NoEventLog => state.no_event_log = true,
+            Injection::ErrorsInRegister => state.errors_in_register = true,
             Injection::LateEntries { entries, delay_ms } => {
                 state.late_entries = (entries, Duration::from_millis(delay_ms.into()));
             }

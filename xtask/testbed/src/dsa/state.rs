@@ -183,8 +183,8 @@ pub(super) struct State {
     /// Injected: errors left, and a delay for each descriptor.
     pub(super) hardware_errors: u32,
     pub(super) delay: Duration,
-    /// Injected: errors go to SWERROR.
-    pub(super) no_event_log: bool,
+    /// Injected: errors but those of completion records go to SWERROR.
+    pub(super) errors_in_register: bool,
     /// Injected: entries that come late, and how late.
     pub(super) late_entries: (u32, Duration),
     /// What is injected when so many descriptors have been accepted.
@@ -213,7 +213,7 @@ impl State {
             stopping: false,
             hardware_errors: 0,
             delay: Duration::ZERO,
-            no_event_log: false,
+            errors_in_register: false,
             late_entries: (0, Duration::ZERO),
             planned: Vec::new(),
             log_busy: false,
