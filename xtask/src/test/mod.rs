@@ -16,7 +16,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::ValueEnum;
 use dsascope_guest::scenario::random;
 
-use self::table::{GuestTest, table, table_without_sva};
+use self::table::{Extent, GuestTest, table, table_without_sva};
 pub use self::table::{SEEDS_NAMES, scenario_names, scenarios};
 use crate::accel_config;
 use crate::cache::Cache;
@@ -34,10 +34,6 @@ use crate::version::{MATRIX, SUPPORTED};
 const CPUS: u32 = 4;
 /// How dsascope is attached in the tests of the newest kernel: as it chooses, and each fallback.
 const FALLBACKS: [Attach; 3] = [Attach::Auto, Attach::Kprobe, Attach::Tracepoint];
-
-/// Random scenarios run on each kernel, from seed 0: of every change, and of the matrix and each night.
-const SEEDS: u64 = 20;
-const MANY_SEEDS: u64 = 50;
 
 /// How many tests ended how, and what is said again of those that failed: a long run's output has it somewhere.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -183,9 +179,9 @@ fn parts_of(wanted: &str, arguments: &TestArgs, tally: &mut Tally) -> Parts {
         (false, true) => &FALLBACKS[..],
         (false, false) => &FALLBACKS[..1],
     };
-    let seeds = if arguments.write || arguments.forced { MANY_SEEDS } else { SEEDS };
+    let extent = if arguments.write || arguments.forced { Extent::Night } else { Extent::Change };
     let outcome = KernelOutcome::Traced { kernel };
-    let tables = ways.iter().map(|&attach| Ok(part(attach, outcome.clone(), table(attach, seeds)?)));
+    let tables = ways.iter().map(|&attach| Ok(part(attach, outcome.clone(), table(attach, extent)?)));
     match tables.collect::<Result<_>>() {
         Ok(parts) => Parts::Run(parts),
         Err(error) => {

@@ -30,6 +30,34 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 /// Their names in the matrix: without the emulation of instructions, and with it.
 pub const SEEDS_NAMES: [&str; 2] = ["random", "random, emulated"];
 
+/// Scenarios of each forced way to attach, of every change: they have work for every hook and put each through a load, an exit, a kill and a loss. What
+/// the others add is the device's and the driver's business. The matrix and each night have all.
+const EVERY_WAY: [&str; 14] = [
+    "batches",
+    "close-held",
+    "drains",
+    "event-log-wrap",
+    "exit-pending",
+    "four-processes-10000",
+    "kill-tracer",
+    "late-entries",
+    "one-fault",
+    "page-requests",
+    "second-open",
+    "shared-write",
+    "submission",
+    "tiny-ring",
+];
+
+/// How many tests there are of one kernel and way to attach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Of every change.
+    Change,
+    /// Of the matrix and each night.
+    Night,
+}
+
 /// A test in a guest. It gets a guest that other tests have used, and leaves one that others can use.
 pub(super) struct GuestTest {
     pub(super) name: String,
@@ -54,13 +82,16 @@ enum Check {
 
 /// The guest tests of a kernel that can trace, with this way to attach: one a scenario file, and before them the fixed ones where dsascope
 /// chooses. Those that need the emulation of instructions come last.
-pub(super) fn table(attach: Attach, seeds: u64) -> Result<Vec<GuestTest>> {
+pub(super) fn table(attach: Attach, extent: Extent) -> Result<Vec<GuestTest>> {
     let (mut tests, prefix) = match attach {
-        Attach::Auto => (fixed_tests(seeds), String::new()),
+        Attach::Auto => (fixed_tests(extent.seeds()), String::new()),
         forced => (Vec::new(), format!("attach {}, ", forced.name()?)),
     };
     for (path, scenario) in scenarios()? {
         let file = files::stem(&path);
+        if attach != Attach::Auto && extent == Extent::Change && !EVERY_WAY.contains(&file.as_str()) {
+            continue;
+        }
         let name = format!("{prefix}scenario {file}");
         let emulation = scenario.needs_emulation();
         let check = Check::Scenario { file, scenario: Box::new(scenario), attach };
@@ -68,6 +99,16 @@ pub(super) fn table(attach: Attach, seeds: u64) -> Result<Vec<GuestTest>> {
     }
     tests.sort_by_key(|test| test.emulation);
     Ok(tests)
+}
+
+impl Extent {
+    /// Random scenarios run on each kernel, from seed 0.
+    const fn seeds(self) -> u64 {
+        match self {
+            Self::Change => 10,
+            Self::Night => 50,
+        }
+    }
 }
 
 fn fixed_tests(seeds: u64) -> Vec<GuestTest> {
@@ -221,12 +262,12 @@ fn no_work_queue_opens(guest: &mut Guest) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::test::SEEDS;
 
     #[test]
     fn every_scenario_file_is_valid_and_has_a_test() {
         let all = scenarios().unwrap();
-        assert_eq!(table(Attach::Auto, SEEDS).unwrap().len(), all.len() + 14);
-        assert_eq!(table(Attach::Kprobe, SEEDS).unwrap().len(), all.len());
+        assert_eq!(table(Attach::Auto, Extent::Change).unwrap().len(), all.len() + 14);
+        assert_eq!(table(Attach::Kprobe, Extent::Night).unwrap().len(), all.len());
+        assert_eq!(table(Attach::Kprobe, Extent::Change).unwrap().len(), EVERY_WAY.len());
     }
 }
