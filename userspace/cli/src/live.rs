@@ -158,8 +158,9 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
 /// is looked at, and the view's loop would look a thousand times a second.
 fn keys() -> mpsc::Receiver<std::io::Result<crossterm::event::Event>> {
     let (sender, receiver) = mpsc::channel(KEYS);
+    // Here, not in the task, which begins later: a change of size is told to whoever listens then.
+    let mut stream = EventStream::new();
     tokio::spawn(async move {
-        let mut stream = EventStream::new();
         while let Some(event) = stream.next().await {
             if sender.send(event).await.is_err() {
                 break;

@@ -48,10 +48,12 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
         }
     }
     if app.entries().is_empty() && area.height > 2 {
-        let text = if app.shown().recent_numbers().end == 0 {
-            "no fault yet"
+        let text = if app.shown().recent_numbers().end > 0 {
+            "no recent fault fits the choice".into()
+        } else if app.replay().is_some() {
+            format!("no fault yet ({} goes on to the next)", app.keys().shown("n"))
         } else {
-            "no recent fault fits the choice"
+            "no fault yet".into()
         };
         frame.render_widget(Line::styled(format!("  {text}"), theme.dim()), line(2));
     }

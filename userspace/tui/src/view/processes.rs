@@ -114,14 +114,16 @@ pub(super) fn lines(app: &App, marked: &[usize], width: u16) -> Vec<Line<'static
 }
 
 /// Why the table is empty.
-fn nothing(app: &App) -> &'static str {
+fn nothing(app: &App) -> String {
     let no_device = app.model().session().is_some_and(|session| session.devices.is_empty());
     if app.shown().processes().len() > 0 {
-        "no process fits the filter (Esc clears it)"
+        "no process fits the filter (Esc clears it)".into()
+    } else if app.replay().is_some() {
+        format!("no process yet in this capture ({} goes on to its next fault)", app.keys().shown("n"))
     } else if no_device {
-        "no DSA or IAA device here: `dsascope doctor` says what to do"
+        "no DSA or IAA device here: `dsascope doctor` says what to do".into()
     } else {
-        "no process has a work queue open"
+        "no process has a work queue open".into()
     }
 }
 
