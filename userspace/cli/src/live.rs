@@ -154,8 +154,8 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
     Ok(text::summary(app.model(), &Selection::default()))
 }
 
-/// What comes from the terminal; ends with it. Read by a task of its own: the stream takes a lock from the thread that waits for keys each time it
-/// is looked at, and the view's loop would look a thousand times a second.
+/// What comes from the terminal; ends with it. Read by a task of its own: the stream spins for the lock of the thread that waits for keys each time
+/// it is looked at, and the view's loop would look with every batch of events.
 fn keys() -> mpsc::Receiver<std::io::Result<crossterm::event::Event>> {
     let (sender, receiver) = mpsc::channel(KEYS);
     // Here, not in the task, which begins later: a change of size is told to whoever listens then.
