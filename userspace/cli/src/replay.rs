@@ -85,8 +85,10 @@ impl Replay {
 
     /// The next event, whenever it is due.
     pub(crate) fn step(&mut self) -> Result<Option<Event>> {
-        self.fill()?;
-        let event = self.held.take();
+        let event = match self.held.take() {
+            None => self.capture.next_event()?.cloned(),
+            held => held,
+        };
         self.now_ns = self.now_ns.max(event.as_ref().map_or(0, Event::at_ns));
         self.ended = event.is_none();
         self.anchor = None;
@@ -147,13 +149,6 @@ impl Replay {
     /// The file's name, without its directory.
     pub(crate) fn name(&self) -> String {
         self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
-    }
-
-    fn fill(&mut self) -> Result<()> {
-        if self.held.is_none() {
-            self.held = self.capture.next_event()?.cloned();
-        }
-        Ok(())
     }
 
     /// Appends events until there are `most`, or the next one is later than `until_ns`.
