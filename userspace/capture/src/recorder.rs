@@ -220,6 +220,17 @@ impl Recorder {
     }
 }
 
+/// A run that ends early, as when its command cannot be started: the process must not end before the writer has cleaned up.
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the writer has been told on stderr, and nobody is left to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
 /// The file of a recording. The flight recorder's are made when something is to be saved; that the directory takes them is asked now.
 fn open(plan: &Plan) -> io::Result<Option<File>> {
     match plan.mode {

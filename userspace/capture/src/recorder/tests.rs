@@ -34,13 +34,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Everything, to `path` and the files that it is rotated to.
+fn all(path: &Path, max_bytes: Option<u64>) -> Plan {
+    let mode = Mode::All { max_bytes, keep: max_bytes.map(|_| 1000) };
+    Plan { path: path.to_owned(), replace: false, command: Vec::new(), mode }
+}
+
 /// Records and gives the events that went in, and the files, the oldest first.
 fn record(steps: &[Step], max_bytes: Option<u64>) -> (Vec<Event>, Vec<Vec<u8>>) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("any.dsc");
-    let mode = Mode::All { max_bytes, keep: max_bytes.map(|_| 1000) };
-    let plan = Plan { path: path.clone(), replace: false, command: Vec::new(), mode };
-    let mut recorder = Recorder::start(plan, || Ok(())).expect("a recorder");
+    let mut recorder = Recorder::start(all(&path, max_bytes), || Ok(())).expect("a recorder");
     let mut events = Vec::new();
     let mut push = |recorder: &mut Recorder, event: &Event| {
         while recorder.is_behind() {
@@ -116,4 +120,26 @@ proptest! {
             files.iter().enumerate().flat_map(|(number, bytes)| own(bytes, number == 0)).collect();
         prop_assert!(together == events, "{} files, {} of {} events", files.len(), together.len(), events.len());
     }
+}
+
+/// As when the command that was to be recorded cannot be started.
+#[test]
+fn a_recorder_dropped_before_anything_was_traced_leaves_no_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for round in 0..200 {
+        let path = directory.path().join(format!("{round}.dsc"));
+        drop(Recorder::start(all(&path, None), || Ok(())).expect("a recorder"));
+        assert!(!path.exists(), "round {round}");
+    }
+}
+
+#[test]
+fn a_recorder_dropped_in_the_middle_closes_its_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("any.dsc");
+    let mut recorder = Recorder::start(all(&path, None), || Ok(())).expect("a recorder");
+    recorder.push(&Event::Session(Box::new(script::session())));
+    drop(recorder);
+    let bytes = fs::read(&path).expect("the file");
+    Capture::open(Cursor::new(&bytes[..])).expect("a capture");
 }
