@@ -74,12 +74,16 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
     // On the way to the fault with the longest service.
     let mut show_worst = false;
     let mut asked = Actions { redraw: true, ..Actions::default() };
-    let mut drawn = Instant::now() - FRAME;
+    let mut due = Instant::now() + FRAME;
+    let mut answering = true;
     while !asked.quit {
-        if asked.redraw && drawn.elapsed() >= FRAME {
+        // The answer to a key does not wait: it is drawn ahead of its time, once, and the frame after it comes so much later.
+        let next_frame = if answering { due - FRAME } else { due };
+        if asked.redraw && Instant::now() >= next_frame {
             screen.draw(|frame| view::draw(&app, frame)).context("draw")?;
-            drawn = Instant::now();
+            due = due.max(Instant::now()) + FRAME;
             asked.redraw = false;
+            answering = false;
         }
         let mut inputs = Vec::new();
         tokio::select! {
@@ -97,11 +101,14 @@ pub(crate) async fn run<S: Source>(source: S, beside: Beside, begin: Begin<'_>) 
                 }
             },
             key = keys.recv() => match key {
-                Some(key) => inputs.extend(input(key.context("read a key")?)),
+                Some(key) => {
+                    inputs.extend(input(key.context("read a key")?));
+                    answering = true;
+                }
                 // The terminal is gone.
                 None => asked.quit = true,
             },
-            () = sleep_until(drawn + FRAME), if asked.redraw => {}
+            () = sleep_until(next_frame), if asked.redraw => {}
             next = feed.next(&mut batch), if !ended => {
                 ended = next? == Next::End;
             }
