@@ -108,6 +108,13 @@ pub struct Outcome {
     pub said: String,
 }
 
+/// The kernel died of a breakpoint of its own. It changes its code while other CPUs run it, by a breakpoint in its place meanwhile, at boot and wherever
+/// a program is attached; an emulated CPU may still meet that one when the change is over and nobody knows it any more. Once in some hundred boots,
+/// and nothing that ran in the guest has a part in it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Torn(String);
+
 /// A running guest; gone when dropped.
 #[derive(Debug)]
 pub struct Guest {
@@ -138,7 +145,7 @@ enum Started {
     Up(Box<Guest>),
     /// The VT-d unit is not where the DMAR table said.
     Moved(Address),
-    /// The emulator stopped in the middle, as it does once in some hundred boots: without a word, or see [`is_torn`].
+    /// The emulator stopped in the middle, as it does once in some hundred boots: without a word, or see [`Torn`].
     Stuck(Error),
 }
 
@@ -245,7 +252,7 @@ impl Guest {
                 Err(silence) => {
                     let late = matches!(silence, Silence::Late);
                     let error = guest.silent("boot", BOOT_LIMIT, silence);
-                    let stuck = late || is_torn(&guest.console());
+                    let stuck = late || error.is::<Torn>();
                     return if stuck { Ok(Started::Stuck(error)) } else { Err(error) };
                 }
             }
@@ -426,7 +433,8 @@ impl Guest {
                 }
             }
         };
-        anyhow!("{reason}{}", self.tail())
+        let words = format!("{reason}{}", self.tail());
+        if is_torn(&self.console()) { Torn(words).into() } else { anyhow!(words) }
     }
 
     fn unexpected(&self, frame: &Frame) -> Error {
@@ -451,8 +459,7 @@ impl Guest {
     }
 }
 
-/// Whether the kernel died of a breakpoint of its own. It changes its code while other CPUs run it, by a breakpoint in its place meanwhile;
-/// an emulated CPU may still meet that one when the change is over and nobody knows it any more. Once in some hundred boots.
+/// Whether the kernel died as [`Torn`] says.
 fn is_torn(console: &str) -> bool {
     console.contains("int3: 0000") && console.contains("Kernel panic - not syncing")
 }

@@ -28,7 +28,7 @@ use crate::kernel::{Found, Kernel};
 use crate::matrix::{Matrix, Outcome as KernelOutcome, Row, document};
 use crate::progress::say;
 use crate::reconcile::Attach;
-use crate::session::{Guest, KernelSource, Outcome, Settings};
+use crate::session::{Guest, KernelSource, Outcome, Settings, Torn};
 use crate::version::{MATRIX, SUPPORTED};
 
 const CPUS: u32 = 4;
@@ -224,14 +224,23 @@ fn guest_tests(part: &Part, arguments: &TestArgs, tally: &mut Tally, row: &mut R
             power_off(other, wanted, tally);
         }
         let started = Instant::now();
-        let result = match running.take() {
-            Some(guest) => Ok(guest),
-            None => boot(&settings, row),
-        }
-        .and_then(|mut guest| {
+        let attempt = |running: Option<Guest>, row: &mut Row| {
+            let mut guest = match running {
+                Some(guest) => guest,
+                None => boot(&settings, row)?,
+            };
             test.run(&mut guest, row)?;
             if test.needs_new_machine() { guest.shutdown(None).map(|()| None) } else { Ok(Some(guest)) }
-        });
+        };
+        let result = match attempt(running.take(), row) {
+            Err(error) if error.is::<Torn>() => {
+                say(format!(
+                    "{name}: {error:#}\nThe emulator tore the kernel's code: once more, in another guest"
+                ));
+                attempt(None, row)
+            }
+            result => result,
+        };
         match result {
             Ok(guest) => {
                 running = guest;
@@ -294,7 +303,8 @@ impl Tally {
         let why = format!("{error:#}");
         println!("FAILED  {name}: {why}");
         self.failed += 1;
-        self.failures.push(format!("- {name}: {}", why.lines().next().unwrap_or_default()));
+        // As a whole: of a long run's output often only the end is at hand.
+        self.failures.push(format!("- {name}: {why}"));
     }
 
     fn line(&self) -> String {
