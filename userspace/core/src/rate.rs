@@ -45,15 +45,16 @@ impl Rate {
     /// Counts of the last `points` whole spans of `span_ns` (whole buckets) before `now_ns`, oldest first: a sparkline.
     #[must_use]
     pub fn history(&self, now_ns: u64, span_ns: u64, points: usize) -> Vec<u64> {
+        (1..=points as u64).rev().map(|back| self.span(now_ns, span_ns, back)).collect()
+    }
+
+    /// Count of the `back`th whole span of `span_ns` (whole buckets) before `now_ns`; the last is 1.
+    #[must_use]
+    pub fn span(&self, now_ns: u64, span_ns: u64, back: u64) -> u64 {
         let width = (span_ns / BUCKET_NS).max(1);
         let end = now_ns / BUCKET_NS;
-        (1..=points as u64)
-            .rev()
-            .map(|back| {
-                let from = end.saturating_sub(back * width);
-                (from..end.saturating_sub((back - 1) * width)).map(|n| u64::from(self.bucket(n))).sum()
-            })
-            .collect()
+        let from = end.saturating_sub(back * width);
+        (from..end.saturating_sub((back - 1) * width)).map(|number| u64::from(self.bucket(number))).sum()
     }
 
     fn bucket(&self, number: u64) -> u32 {

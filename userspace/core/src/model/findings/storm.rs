@@ -30,7 +30,6 @@ impl Change {
         let windows = (now_ns / BUCKET_NS).checked_sub(since_ns.div_ceil(BUCKET_NS))? * BUCKET_NS / WINDOW_NS;
         let windows = usize::try_from(windows).unwrap_or(WINDOWS).min(WINDOWS);
         let mut history = rate.history(now_ns, WINDOW_NS, windows);
-        let per_s = |count: u64| count.saturating_mul(1_000_000_000) / WINDOW_NS;
         let now = per_s(history.pop()?);
         history.sort_unstable();
         Some(Self { per_s: now, before_per_s: history.get(history.len() / 2).map(|&count| per_s(count)) })
@@ -48,6 +47,10 @@ impl Change {
             _ => None,
         }
     }
+}
+
+fn per_s(in_window: u64) -> u64 {
+    in_window.saturating_mul(1_000_000_000) / WINDOW_NS
 }
 
 /// The beginning of the first bucket of this window that has as many as a storm that is not over.
@@ -159,7 +162,9 @@ impl Storms {
     ) {
         for row in rows {
             let key = row.key();
-            let is_quiet = row.last_fault_ns.is_none_or(|ns| ns.saturating_add(WINDOW_NS) < now_ns);
+            // A minute of each of ten thousand files is much to read four times a second, and the last window of most says enough.
+            let is_quiet = row.last_fault_ns.is_none_or(|ns| ns.saturating_add(WINDOW_NS) < now_ns)
+                || per_s(row.rate.span(now_ns, WINDOW_NS, 1)) < self.least_per_s;
             let at = self.episodes.iter().position(|episode| !episode.over && episode.context.key() == key);
             if is_quiet && at.is_none() {
                 continue;
